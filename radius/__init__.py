@@ -1,0 +1,1 @@
+"""RADIUS: bytes to dataclasses and back; knows nothing of vouchers or quotas."""
