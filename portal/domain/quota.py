@@ -1,0 +1,296 @@
+"""Quota: what a voucher has used in each window, and so what one more session may use.
+
+Pure. Callers pass the time, the usage they keep and what other devices hold; nothing here knows SQL
+or RADIUS. A grant is given so that used + everything granted and not yet used never exceeds a quota,
+whatever the order of logins and however many messages to gateways are lost (design, quota rule 2).
+"""
+
+from dataclasses import dataclass, field
+from datetime import date
+from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+from portal.domain import hours
+from portal.domain.profile import Profile, data_quota, time_quota
+from portal.domain.session import Delta, share
+
+SESSION_TIMEOUT_MAX_S = 86_400
+"""A session ends at the latest after a day, so that a lost limit heals (design, quota rule 4)."""
+PIECE_OCTETS = 100_000
+PIECE_S = 60
+"""With several devices a grant is a share of what is left, but not below this: a card's last octets
+are not worth a dozen logins."""
+CALENDAR_WINDOWS = ("day", "week", "month")
+
+
+class Reason(StrEnum):
+    """Why a phone may not go on. One word list for log, page and Reply-Message."""
+
+    USED_UP_DATA = "used_up_data"
+    USED_UP_TIME = "used_up_time"
+    EXPIRED = "expired"
+    USE_BEFORE_PASSED = "use_before_passed"
+    OUTSIDE_HOURS = "outside_hours"
+    RESERVED = "reserved"
+    REVOKED = "revoked"
+    REPLACED = "replaced"
+    IN_USE = "in_use"
+    UNKNOWN_CODE = "unknown_code"
+    MISTYPED = "mistyped"
+    WRONG_PASSWORD = "wrong_password"
+    UNKNOWN_PHONE = "unknown_phone"
+    TOO_MANY_MISSES = "too_many_misses"
+    TOO_MANY_MOVES = "too_many_moves"
+    CHALLENGE_STALE = "challenge_stale"
+    DATA_NOT_POSSIBLE = "data_not_possible"
+    DISK_FULL = "disk_full"
+    BAD_REQUEST = "bad_request"
+
+
+@dataclass(slots=True)
+class Tally:
+    """Usage in one calendar window."""
+
+    start_at: int
+    end_at: int
+    first_day: int
+    octets: int = 0
+    seconds: int = 0
+
+
+@dataclass(slots=True)
+class Usage:
+    """What a voucher has used, by day in its site's zone and in total."""
+
+    zone: ZoneInfo
+    days: dict[int, list[int]] = field(default_factory=dict)
+    """Day ordinal -> [octets, seconds], at least for the current month and week."""
+    total_octets: int = 0
+    total_s: int = 0
+    tallies: dict[str, Tally] = field(default_factory=dict)
+
+    def tally(self, window: str, now: int) -> Tally:
+        """The day, week or month that `now` is in; a window once begun is never taken back."""
+        tally = self.tallies.get(window)
+        if tally is not None and now < tally.end_at:
+            return tally
+        start_at, end_at = hours.window_at(window, now, self.zone)
+        first_day = hours.day_of(start_at, self.zone).toordinal()
+        tally = Tally(start_at, end_at, first_day)
+        for day, (octets, seconds) in self.days.items():
+            if day >= first_day:
+                tally.octets += octets
+                tally.seconds += seconds
+        self.tallies[window] = tally
+        return tally
+
+    def add(self, day: int, octets: int, seconds: int) -> None:
+        """Count usage of one day (ordinal in the site's zone), which may be an earlier one."""
+        of_day = self.days.get(day)
+        if of_day is None:
+            self.days[day] = [octets, seconds]
+        else:
+            of_day[0] += octets
+            of_day[1] += seconds
+        self.total_octets += octets
+        self.total_s += seconds
+        for tally in self.tallies.values():
+            if day >= tally.first_day:
+                tally.octets += octets
+                tally.seconds += seconds
+
+    def split(self, delta: Delta, counted_s: int, now: int) -> list[tuple[int, int, int]]:
+        """Cut a delta at midnights: [(day, octets, seconds)], adding up to the octet and second.
+
+        `counted_s` is the part of the delta's seconds that counts (an outage gives the rest back).
+        Octets and seconds are spread evenly over the time between the two reports (quota rule 4).
+        """
+        today = self.tally("day", now)
+        if delta.since_at >= today.start_at or delta.until_at <= delta.since_at:
+            return [(today.first_day, delta.octets, counted_s)]
+        pieces: list[tuple[int, int, int]] = []
+        whole_s = delta.until_at - delta.since_at
+        at, octets_before, seconds_before = delta.since_at, 0, 0
+        while at < delta.until_at:
+            day = hours.day_of(at, self.zone)
+            end_at = min(hours.end_of_day(day, self.zone), delta.until_at)
+            octets = share(delta.octets, end_at - delta.since_at, whole_s)
+            seconds = share(counted_s, end_at - delta.since_at, whole_s)
+            pieces.append((day.toordinal(), octets - octets_before, seconds - seconds_before))
+            at, octets_before, seconds_before = end_at, octets, seconds
+        return pieces
+
+
+@dataclass(frozen=True, slots=True)
+class WindowLeft:
+    """One quota of a voucher and how far it is used."""
+
+    window: str
+    octets_quota: int | None
+    octets_used: int
+    seconds_quota: int | None
+    seconds_used: int
+    resets_at: int | None
+    """When the window ends and the quota is whole again; None for a total."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What one session may use before it must ask again."""
+
+    octets: int | None
+    """Both directions together; None = unlimited."""
+    seconds: int
+    """Session-Timeout: never 0, never over a day."""
+    held_s: int | None
+    """Seconds of time quota this grant holds; None when no time quota limits it."""
+    rate_down_kbps: int | None
+    rate_up_kbps: int | None
+    is_throttled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why there is no grant, and when there will be one again (None: never)."""
+
+    reason: Reason
+    retry_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What other devices of the voucher hold: granted and not yet used."""
+
+    devices: int = 0
+    octets: int | None = 0
+    """None: one of them has no data limit."""
+    seconds: int | None = 0
+
+
+NOBODY = Held()
+
+
+def windows_left(profile: Profile, usage: Usage, now: int) -> list[WindowLeft]:
+    """The quotas of a profile with what is used of each, the shortest window first."""
+    found = []
+    for window in CALENDAR_WINDOWS:
+        octets, seconds = data_quota(profile, window), time_quota(profile, window)
+        if octets is not None or seconds is not None:
+            tally = usage.tally(window, now)
+            found.append(
+                WindowLeft(window, octets, tally.octets, seconds, tally.seconds, tally.end_at)
+            )
+    octets, seconds = profile.data_total_octets, profile.time_total_s
+    if octets is not None or seconds is not None:
+        found.append(
+            WindowLeft("total", octets, usage.total_octets, seconds, usage.total_s, None)
+        )
+    return found
+
+
+def expires_at(profile: Profile, first_used_at: int | None) -> int | None:
+    """When validity ends: None before first use, or without `valid`."""
+    if profile.valid_s is None or first_used_at is None:
+        return None
+    return first_used_at + profile.valid_s
+
+
+def decide(
+    profile: Profile, usage: Usage, *, now: int, first_used_at: int | None, held: Held = NOBODY
+) -> Grant | Refusal:
+    """Return what a new session may use, or why there is none.
+
+    `held` is what the voucher's other devices hold. Used up is a refusal, never a limit of 0: to
+    every gateway 0 means unlimited. Under `throttle` a used-up window gives the essential rate
+    without data limit until the window ends.
+    """
+    seconds = SESSION_TIMEOUT_MAX_S
+    end_at = expires_at(profile, first_used_at)
+    if end_at is not None:
+        if now >= end_at:
+            return Refusal(Reason.EXPIRED)
+        seconds = min(seconds, end_at - now)
+    elif profile.valid_s is not None:
+        seconds = min(seconds, profile.valid_s)
+    if profile.hours is not None:
+        closes_at = hours.closes_at(profile.hours, now, usage.zone)
+        if not hours.is_open(profile.hours, now, usage.zone):
+            return Refusal(
+                Reason.OUTSIDE_HOURS, hours.opens_at(profile.hours, now, usage.zone)
+            )
+        if closes_at is not None:
+            seconds = min(seconds, closes_at - now)
+
+    octets_left: int | None = profile.data_session_octets
+    seconds_left: int | None = profile.time_session_s
+    used_up: Reason | None = None
+    again_at: int | None = 0
+    for left in windows_left(profile, usage, now):
+        spent: Reason | None = None
+        if left.octets_quota is not None:
+            rest = left.octets_quota - left.octets_used
+            octets_left = rest if octets_left is None else min(octets_left, rest)
+            if rest <= 0:
+                spent = Reason.USED_UP_DATA
+        if left.seconds_quota is not None:
+            rest = left.seconds_quota - left.seconds_used
+            seconds_left = rest if seconds_left is None else min(seconds_left, rest)
+            if rest <= 0:
+                spent = spent or Reason.USED_UP_TIME
+        if spent is not None:
+            used_up = spent
+            if left.resets_at is None or again_at is None:
+                again_at = None
+            else:
+                again_at = max(again_at, left.resets_at)
+    if used_up is not None:
+        if profile.throttle_kbps is None:
+            return Refusal(used_up, again_at)
+        if again_at is not None:
+            seconds = min(seconds, again_at - now)
+        return Grant(
+            None,
+            max(seconds, 1),
+            None,
+            _least(profile.rate_down_kbps, profile.throttle_kbps),
+            _least(profile.rate_up_kbps, profile.throttle_kbps),
+            is_throttled=True,
+        )
+
+    free = max(profile.devices - held.devices, 1)
+    octets = _portion(octets_left, held.octets, free, PIECE_OCTETS, profile.data_session_octets)
+    time_s = _portion(seconds_left, held.seconds, free, PIECE_S, profile.time_session_s)
+    if (octets is not None and octets <= 0) or (time_s is not None and time_s <= 0):
+        return Refusal(Reason.RESERVED)
+    if time_s is not None:
+        seconds = min(seconds, time_s)
+    held_s = None if time_s is None else seconds
+    return Grant(octets, max(seconds, 1), held_s, profile.rate_down_kbps, profile.rate_up_kbps)
+
+
+def _portion(
+    left: int | None, held: int | None, free: int, piece: int, per_session: int | None
+) -> int | None:
+    """This session's share of what is left once the other devices' grants are set aside."""
+    if left is None:
+        return None
+    if held is None:
+        return 0
+    rest = left - held
+    if free > 1 and rest > 0:
+        rest = max(rest // free, min(rest, piece))
+    return rest if per_session is None else min(rest, per_session)
+
+
+def _least(first: int | None, second: int) -> int:
+    return second if first is None else min(first, second)
+
+
+def day_ordinal(at: int, zone: ZoneInfo) -> int:
+    """The day of an instant in a zone, as a proleptic ordinal."""
+    return hours.day_of(at, zone).toordinal()
+
+
+def day_text(ordinal: int) -> str:
+    """An ordinal as YYYY-MM-DD, the form stored."""
+    return date.fromordinal(ordinal).isoformat()
