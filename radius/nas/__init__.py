@@ -1,0 +1,375 @@
+"""Gateway families: what each make of gateway says, in words the rest of the program understands.
+
+One family is one file here, found by being here: `family("coova")` is the module
+`radius.nas.coova`, which keeps to the `Family` protocol. A family reads its gateway's redirect into
+an `Arrival`, builds the hand-off that logs the phone in, turns `Limits` into reply attributes,
+knows the quirks of its accounting, and lists the attributes that name a session in a
+Disconnect-Request.
+
+What holds for all of them:
+
+* Everything in a redirect is typed by whoever holds the phone. A family gives back validated text
+  (addresses, numbers, lengths), never trusted text; only `is_signed` says that a gateway wrote it.
+* A phone is only ever sent to a literal private address (RFC 1918, RFC 4193), so that a crafted
+  redirect cannot carry a one-time password to a stranger's host.
+* A limit of 0 means "no limit" at every gateway we know, so `Limits` refuses it: what is used up is
+  an Access-Reject.
+"""
+
+import functools
+import importlib
+import ipaddress
+import pkgutil
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+from urllib.parse import quote
+
+from radius.packet import (
+    ACCT_INTERIM_INTERVAL,
+    IDLE_TIMEOUT,
+    SESSION_TIMEOUT,
+    Packet,
+    integer_attribute,
+    vendor_attribute,
+)
+
+MIN_INTERIM_S = 60
+WISPR = 14122
+WISPR_BANDWIDTH_MAX_UP = 7
+WISPR_BANDWIDTH_MAX_DOWN = 8
+
+SERVICE_TYPE_FRAMED = 2
+SERVICE_TYPE_ADMINISTRATIVE = 6
+
+_MAX_UINT32 = 0xFFFFFFFF
+_MAX_TEXT = 253
+_MAX_URL = 2000
+_PRIVATE_NETWORKS = tuple(
+    ipaddress.ip_network(text)
+    for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+)
+_MAC_SEPARATORS = str.maketrans("", "", ":-. ")
+_MAC_DIGITS = re.compile("[0-9A-Fa-f]{12}")
+
+
+class ArrivalError(ValueError):
+    """A redirect that must not be followed, or a hand-off that cannot be built.
+
+    The text says what is wrong, the value seen and what was expected. It may repeat what the phone
+    sent, so a page shows it only escaped.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one session may use, as the gateway is told. A field that is None is not limited.
+
+    `octets` counts both directions; rates are k bit/s (10^3), down is towards the phone. Raises
+    ValueError for a limit below 1 or beyond what RADIUS can carry.
+    """
+
+    session_timeout_s: int
+    interim_s: int
+    idle_timeout_s: int | None
+    octets: int | None
+    rate_down_kbps: int | None
+    rate_up_kbps: int | None
+
+    def __post_init__(self) -> None:
+        _check_limit("session_timeout_s", self.session_timeout_s, _MAX_UINT32)
+        _check_limit("interim_s", self.interim_s, _MAX_UINT32)
+        _check_limit("idle_timeout_s", self.idle_timeout_s, _MAX_UINT32)
+        _check_limit("octets", self.octets, 2**64 - 1)
+        _check_limit("rate_down_kbps", self.rate_down_kbps, _MAX_UINT32)
+        _check_limit("rate_up_kbps", self.rate_up_kbps, _MAX_UINT32)
+
+
+def _check_limit(name: str, value: int | None, most: int) -> None:
+    if value is not None and not 1 <= value <= most:
+        raise ValueError(f"limit {name} is {value}, expected 1 to {most} (0 means no limit there)")
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A phone that a gateway's redirect sent to us; see the module's note on trust."""
+
+    family: str
+    state: str
+    """`notyet` (may log in), `success` (just logged in), `failed` (see reason), `already` (online),
+    `logoff`.
+    """
+    mac: str | None
+    """12 lower-case hex digits."""
+    ip: str | None
+    nas_id: str | None
+    login_base: str
+    """Where the gateway takes the hand-off: `http://10.1.0.1:3990` (coova),
+    `http://10.5.50.1/login` (mikrotik).
+    """
+    challenge: bytes | None
+    """Sixteen octets. None: the gateway gave none, or uses none."""
+    session_id: str | None
+    """The Acct-Session-Id of the coming or running session."""
+    reply: str | None
+    """The Reply-Message of our own RADIUS answer, as the gateway passed it on."""
+    reason: str | None
+    """Why it failed: `reject`, `timeout` (RADIUS did not answer the gateway), `limit` (the
+    gateway's own), `other`.
+    """
+    return_url: str | None
+    """What the phone had asked for. Most often a probe of its operating system: never followed."""
+    seconds_left: int | None
+    user_name: str | None = None
+    """The User-Name of a session that is or was running."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionKeys:
+    """What names a running session, as the gateway has it: the texts it sent, unchanged.
+
+    If an Access-Accept gave the session another User-Name, that one.
+    """
+
+    user_name: str
+    acct_session_id: str
+    framed_ip: str | None
+    mac: str | None
+    nas_id: str | None
+    nas_ip: str | None
+
+
+class Family(Protocol):
+    """What a module in this package has."""
+
+    LABEL: str
+    """The make's name for people."""
+    DISCONNECT_PORT: int
+    """UDP port on which it takes Disconnect-Requests, as our configuration sets it."""
+    DISCONNECT_AT_ACCOUNTING_PORT: bool
+    """It may also take them at the port its accounting comes from, through NAT too."""
+    CAN_DISCONNECT: bool
+    SIGNS_DISCONNECT: bool
+    """A Disconnect-Request to it carries Message-Authenticator (RFC 5176 3.4 leaves it open)."""
+    STAMPS_DISCONNECT: bool
+    """A Disconnect-Request to it carries Event-Timestamp (RFC 5176 6.3)."""
+    LIMITS_DATA: bool
+    """It enforces `Limits.octets`; a profile with a data quota needs a family that does."""
+
+    def read_arrival(
+        self, query: Mapping[str, str], *, allow_loopback: bool = False
+    ) -> Arrival | None:
+        """The redirect with these decoded query parameters; None if it is not this family's.
+
+        `allow_loopback` is for a gateway we know at a loopback address. Raises `ArrivalError`.
+        """
+        ...
+
+    def is_signed(self, urls: Sequence[str], raw_query: str, secret: str) -> bool:
+        """True if the gateway that shares `secret` wrote this redirect.
+
+        `raw_query` is the text after `?` as received, nothing decoded; `urls` are the texts before
+        `?` that the gateway may have used: the portal's configured address, and the address as
+        received.
+        """
+        ...
+
+    def hand_off_url(
+        self,
+        arrival: Arrival,
+        user_name: str,
+        password: str,
+        uam_secret: str | None,
+        return_url: str,
+    ) -> str:
+        """The gateway's address that logs this phone in; the browser goes there by GET.
+
+        After a login the gateway sends the phone to `return_url`, or back to the portal. Raises
+        `ArrivalError` if the arrival lacks what the gateway needs: send the phone to
+        `login_start_url` for a fresh one.
+        """
+        ...
+
+    def login_start_url(self, login_base: str, return_url: str | None) -> str | None:
+        """Where a phone gets redirected to the portal anew; `return_url` comes back in that
+        arrival's `return_url`.
+        """
+        ...
+
+    def logoff_url(self, login_base: str) -> str | None:
+        """Where a phone ends its own session."""
+        ...
+
+    def status_url(self, login_base: str) -> str | None:
+        """Where the gateway tells a phone the state of its session."""
+        ...
+
+    def form_action(self, arrival: Arrival) -> str:
+        """The origin of the hand-off, for the `form-action` of a Content-Security-Policy."""
+        ...
+
+    def accept_attributes(self, limits: Limits) -> bytes:
+        """The encoded attributes of an Access-Accept with these limits."""
+        ...
+
+    def is_swapped(self, packet: Packet) -> bool:
+        """True if this accounting packet calls upload Output and download Input, against RFC 2866
+        5.3.
+        """
+        ...
+
+    def is_administrative(self, packet: Packet) -> bool:
+        """True for the gateway's session about itself, which is nobody's usage."""
+        ...
+
+    def is_mac_login(self, packet: Packet, user_name: str) -> bool:
+        """True if this Access-Request asks whether a phone may come back by its MAC alone."""
+        ...
+
+    def disconnect_attributes(self, keys: SessionKeys) -> list[tuple[int, bytes]]:
+        """Type and value of the attributes that name this session in a Disconnect-Request."""
+        ...
+
+
+@functools.cache
+def family_names() -> tuple[str, ...]:
+    """The families there are, sorted."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+
+
+@functools.cache
+def family(name: str) -> Family:
+    """The family of this name. Raises ValueError if there is none."""
+    if name not in family_names():
+        raise ValueError(
+            f"unknown gateway family {name!r}, expected one of {', '.join(family_names())}"
+        )
+    return cast(Family, importlib.import_module(f"{__name__}.{name}"))
+
+
+def read_arrival(query: Mapping[str, str], *, allow_loopback: bool = False) -> Arrival | None:
+    """The redirect with these decoded query parameters, whatever its family; None if it is no
+    arrival.
+
+    Raises `ArrivalError`.
+    """
+    for name in family_names():
+        arrival = family(name).read_arrival(query, allow_loopback=allow_loopback)
+        if arrival is not None:
+            return arrival
+    return None
+
+
+def canonical_mac(text: str | None) -> str | None:
+    """A MAC address as 12 lower-case hex digits; None if it is not one.
+
+    Takes `AA-BB-CC-DD-EE-FF`, `aa:bb:cc:dd:ee:ff`, `aabb.ccdd.eeff` and bare digits.
+    """
+    if text is None or len(text) > 17:
+        return None
+    digits = text.translate(_MAC_SEPARATORS)
+    if _MAC_DIGITS.fullmatch(digits) is None:
+        return None
+    return digits.lower()
+
+
+# For the families
+
+
+def private_host(name: str, text: str, allow_loopback: bool) -> str:
+    """A literal private address as it stands in a URL (IPv6 in brackets).
+
+    `name` is the parameter, for the message. Raises `ArrivalError` for a host name, a public
+    address, and a loopback address unless `allow_loopback`.
+    """
+    wanted = "a private or loopback" if allow_loopback else "a private"
+    error = ArrivalError(f"{name} is {text[:80]!r}, expected {wanted} IP address")
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise error from None
+    if isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None:
+        raise error
+    if not any(address in network for network in _PRIVATE_NETWORKS) and not (
+        allow_loopback and address.is_loopback
+    ):
+        raise error
+    return f"[{address}]" if address.version == 6 else str(address)
+
+
+def port_number(name: str, text: str) -> int:
+    """A TCP port from decimal text. Raises `ArrivalError` outside 1..65535."""
+    port = whole_number(text)
+    if port is None or not 1 <= port <= 65535:
+        raise ArrivalError(f"{name} is {text[:80]!r}, expected a port from 1 to 65535")
+    return port
+
+
+def whole_number(text: str | None) -> int | None:
+    """A number of up to ten ASCII digits; None for anything else."""
+    if text is None or not 1 <= len(text) <= 10 or not (text.isascii() and text.isdigit()):
+        return None
+    return int(text)
+
+
+def literal_address(text: str | None) -> str | None:
+    """An IP address in its usual form; None for anything else."""
+    try:
+        return str(ipaddress.ip_address(text or ""))
+    except ValueError:
+        return None
+
+
+def short_text(text: str | None) -> str | None:
+    """Text from a redirect without control characters, cut at 253 characters; None if nothing is
+    left.
+    """
+    return _printable(text, _MAX_TEXT)
+
+
+def url_text(text: str | None) -> str | None:
+    """An address from a redirect without control characters, cut at 2,000 characters; None if
+    nothing is left.
+    """
+    return _printable(text, _MAX_URL)
+
+
+def _printable(text: str | None, most: int) -> str | None:
+    if not text:
+        return None
+    return "".join(char for char in text[:most] if char.isprintable()).strip() or None
+
+
+def query_text(fields: Mapping[str, str]) -> str:
+    """A URL query. Everything is %-encoded: CoovaChilli does not read `+` as a space."""
+    return "&".join(f"{name}={quote(value, safe='')}" for name, value in fields.items())
+
+
+def timing_attributes(limits: Limits) -> bytes:
+    """Session-Timeout, Acct-Interim-Interval and, if limited, Idle-Timeout (RFC 2865 5.27, 5.28,
+    RFC 2869 5.16).
+
+    The interim interval is at least 60 s: RFC 2869 2.1 forbids less, and CoovaChilli 1.9 then uses
+    its own default.
+    """
+    encoded = integer_attribute(SESSION_TIMEOUT, limits.session_timeout_s) + integer_attribute(
+        ACCT_INTERIM_INTERVAL, max(MIN_INTERIM_S, limits.interim_s)
+    )
+    if limits.idle_timeout_s is not None:
+        encoded += integer_attribute(IDLE_TIMEOUT, limits.idle_timeout_s)
+    return encoded
+
+
+def bandwidth_attributes(limits: Limits) -> bytes:
+    """WISPr-Bandwidth-Max-Up and -Down in bit/s (Wi-Fi Alliance WISPr 1.0), at most 4.29 Gbit/s."""
+    encoded = b""
+    if limits.rate_up_kbps is not None:
+        encoded += _bandwidth(WISPR_BANDWIDTH_MAX_UP, limits.rate_up_kbps)
+    if limits.rate_down_kbps is not None:
+        encoded += _bandwidth(WISPR_BANDWIDTH_MAX_DOWN, limits.rate_down_kbps)
+    return encoded
+
+
+def _bandwidth(kind: int, rate_kbps: int) -> bytes:
+    return vendor_attribute(WISPR, kind, min(rate_kbps * 1000, _MAX_UINT32).to_bytes(4, "big"))
