@@ -1,0 +1,428 @@
+"""Accounts in memory: whose quota is counted, their cards and phones, and what is not yet on disk.
+
+A login must not add up history, so a card's usage is loaded once and kept while it is in use; what
+changes is written with the next group commit. Accounts without an open session are dropped again,
+the longest unused first, so that memory stays bounded however many cards were ever issued.
+"""
+
+import hashlib
+import hmac
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+from zoneinfo import ZoneInfo
+
+from portal.domain import hours
+from portal.domain.profile import Profile
+from portal.domain.quota import NOBODY, Held, Usage
+from portal.domain.session import Session
+from portal.store.db import Row
+from portal.store.node import Batch, NodeStore
+
+ACCOUNTS_KEPT = 12_000
+"""About 2 kB each; the cards of one big village fit."""
+SILENT_INTERIMS = 3
+"""Without a word for so many interims a session or grant is stale (design, quota rule 5)."""
+
+
+@dataclass(slots=True, eq=False)
+class Device:
+    """A phone of an account: whether it may come back without typing, and the grant it holds."""
+
+    mac: str
+    is_remembered: bool
+    gateway_id: int
+    session_id: int | None = None
+    """The session that holds a grant; None when this phone holds nothing."""
+    granted_octets: int | None = None
+    granted_s: int | None = None
+    granted_at: int = 0
+    heard_s: float = 0.0
+    """Elapsed-time reading of the Accept, to tell a fresh one from one that led to nothing."""
+    durable_octets: int | None = 0
+    """What the stored row says it holds: a grant not above it needs no new commit."""
+    durable_s: int | None = 0
+    is_durable: bool = False
+
+    def is_covered(self) -> bool:
+        """Whether the stored row already sets aside at least what this phone now holds."""
+        return (
+            self.is_durable
+            and (self.durable_octets is None or _at_most(self.granted_octets, self.durable_octets))
+            and (self.durable_s is None or _at_most(self.granted_s, self.durable_s))
+        )
+
+
+def _at_most(amount: int | None, limit: int) -> bool:
+    return amount is not None and amount <= limit
+
+
+@dataclass(slots=True, eq=False)
+class Account:
+    """One quota and everything that draws on it."""
+
+    id: int
+    profile: str
+    usage: Usage
+    first_used_at: int | None
+    flushed_octets: int
+    """Total already in the account's row; the rest is pending in open sessions."""
+    flushed_s: int
+    card_id: int
+    """The newest card: the others of this account were replaced."""
+    move_day: str | None = None
+    move_count: int = 0
+    last_session_id: int | None = None
+    devices: dict[str, Device] = field(default_factory=dict)
+    sessions: dict[int, Session] = field(default_factory=dict)
+    """Open sessions by id."""
+
+    def held_by_others(self, mac: str | None, elapsed_s: float, profile: Profile) -> Held:
+        """What phones other than `mac` hold now; a grant that led to nothing is let go."""
+        if len(self.devices) <= 1 and (not self.devices or mac in self.devices):
+            return NOBODY
+        devices = 0
+        octets: int | None = 0
+        seconds: int | None = 0
+        for device in self.devices.values():
+            if device.mac == mac or device.session_id is None:
+                continue
+            session = self.sessions.get(device.session_id)
+            if session is None and elapsed_s - device.heard_s > SILENT_INTERIMS * profile.interim_s:
+                continue
+            devices += 1
+            used, used_s = (0, 0) if session is None else (session.octets, session.counted_s)
+            if octets is not None:
+                octets = (
+                    None
+                    if device.granted_octets is None
+                    else octets + max(0, device.granted_octets - used)
+                )
+            if seconds is not None:
+                seconds = (
+                    None
+                    if device.granted_s is None
+                    else seconds + max(0, device.granted_s - used_s)
+                )
+        return Held(devices, octets, seconds) if devices else NOBODY
+
+
+@dataclass(slots=True, eq=False)
+class Card:
+    """One voucher: a code on paper that opens an account."""
+
+    id: int
+    account: Account
+    site_id: int
+    serial: str
+    last4: str
+    issued_at: int
+    use_before_at: int | None
+    revoked_at: int | None
+    replaced_at: int | None
+
+
+class Accounts:
+    """The accounts in use, found by code, serial, card or phone."""
+
+    def __init__(
+        self,
+        store: NodeStore,
+        hash_key: bytes,
+        zone_of_site: Callable[[int], ZoneInfo],
+        *,
+        elapsed_s: Callable[[], float],
+        kept: int = ACCOUNTS_KEPT,
+    ):
+        self._store = store
+        self._elapsed_s = elapsed_s
+        self._hash_key = hash_key
+        self._zone_of_site = zone_of_site
+        self._kept = kept
+        self._accounts: OrderedDict[int, Account] = OrderedDict()
+        self._cards: dict[int, Card] = {}
+        self._card_by_hash: dict[bytes, Card] = {}
+        self._card_by_serial: dict[str, Card] = {}
+        self._cards_of_account: dict[int, list[tuple[Card, bytes | None]]] = {}
+        self._account_of_mac: OrderedDict[str, tuple[int, bool]] = OrderedDict()
+        self._dirty_accounts: set[Account] = set()
+        self._dirty_devices: dict[tuple[int, str], Device] = {}
+        self._usage: list[tuple[int, str, int, int]] = []
+        self._first_used: list[tuple[int]] = []
+        self._in_flight: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._accounts)
+
+    # -- finding ---------------------------------------------------------------------------
+
+    def hash_of(self, code: str) -> bytes:
+        """The keyed hash under which a code is stored; the code itself never is."""
+        return hmac.digest(self._hash_key, code.encode("ascii"), hashlib.sha256)[:16]
+
+    def card_of_code(self, code: str, now: int) -> Card | None:
+        """The card with this 12-digit code, None when there is none."""
+        code_hash = hmac.digest(self._hash_key, code.encode("ascii"), "sha256")[:16]
+        card = self._card_by_hash.get(code_hash)
+        if card is None:
+            row = self._store.voucher_by_hash(code_hash)
+            if row is None:
+                return None
+            card = self._load(row, now)
+            if code_hash not in self._card_by_hash:
+                self._card_by_hash[code_hash] = card
+                self._cards_of_account[card.account.id].append((card, code_hash))
+        return card
+
+    def card_of_serial(self, serial: str, now: int) -> Card | None:
+        """The card with this serial, None when there is none."""
+        card = self._card_by_serial.get(serial)
+        if card is None:
+            row = self._store.voucher_by_serial(serial)
+            card = None if row is None else self._load(row, now)
+        return card
+
+    def card(self, card_id: int, now: int) -> Card | None:
+        """The card with this row id, None when there is none."""
+        card = self._cards.get(card_id)
+        if card is None:
+            row = self._store.voucher_by_id(card_id)
+            card = None if row is None else self._load(row, now)
+        return card
+
+    def current_card(self, account: Account, now: int) -> Card:
+        """The newest card of an account."""
+        card = self.card(account.card_id, now)
+        if card is None:
+            raise KeyError(f"account {account.id} has no card {account.card_id}")
+        return card
+
+    def card_of_phone(self, mac: str, now: int) -> tuple[Card, bool] | None:
+        """The card a phone used last, and whether the phone may come back without typing."""
+        known = self._account_of_mac.get(mac)
+        if known is None:
+            row = self._store.account_of_mac(mac)
+            if row is None:
+                return None
+            known = (row["account_id"], bool(row["is_remembered"]))
+            self._remember(mac, *known)
+        account_id, is_remembered = known
+        account = self._accounts.get(account_id)
+        if account is None:
+            current = self._store.current_voucher(account_id)
+            return None if current is None else (self._load(current, now), is_remembered)
+        return self.current_card(account, now), is_remembered
+
+    def _load(self, row: Row, now: int) -> Card:
+        """Take a stored card, and its account unless that is there already, into memory."""
+        account = self._accounts.get(row["account_id"])
+        if account is None:
+            account = self._load_account(row, now)
+        known = self._cards.get(row["id"])
+        if known is not None:
+            return known
+        card = Card(
+            id=row["id"],
+            account=account,
+            site_id=row["site_id"],
+            serial=row["serial"],
+            last4=row["last4"],
+            issued_at=row["issued_at"],
+            use_before_at=row["use_before_at"],
+            revoked_at=row["revoked_at"],
+            replaced_at=row["replaced_at"],
+        )
+        self._cards[card.id] = card
+        self._card_by_serial[card.serial] = card
+        self._cards_of_account[account.id].append((card, None))
+        return card
+
+    def _load_account(self, row: Row, now: int) -> Account:
+        zone = self._zone_of_site(row["site_id"])
+        usage = Usage(zone, total_octets=row["total_octets"], total_s=row["total_s"])
+        since_at = min(
+            hours.window_at("week", now, zone).start_at, hours.window_at("month", now, zone).start_at
+        )
+        for day in self._store.account_days(
+            row["account_id"], hours.day_of(since_at, zone).isoformat()
+        ):
+            ordinal = date.fromisoformat(day["day"]).toordinal()
+            usage.days[ordinal] = [day["octets"], day["seconds"]]
+        newest = self._store.current_voucher(row["account_id"])
+        account = Account(
+            id=row["account_id"],
+            profile=row["profile"],
+            usage=usage,
+            first_used_at=row["first_used_at"],
+            flushed_octets=row["total_octets"],
+            flushed_s=row["total_s"],
+            card_id=row["id"] if newest is None else newest["id"],
+            move_day=row["move_day"],
+            move_count=row["move_count"],
+            last_session_id=row["last_session_id"],
+        )
+        for known in self._store.account_devices(account.id):
+            account.devices[known["mac"]] = Device(
+                mac=known["mac"],
+                is_remembered=bool(known["is_remembered"]),
+                gateway_id=known["gateway_id"],
+                session_id=known["session_id"],
+                granted_octets=known["granted_octets"],
+                granted_s=known["granted_s"],
+                granted_at=known["granted_at"],
+                heard_s=self._elapsed_s(),
+                durable_octets=known["granted_octets"],
+                durable_s=known["granted_s"],
+                is_durable=known["session_id"] is not None,
+            )
+        self._accounts[account.id] = account
+        self._cards_of_account[account.id] = []
+        self._make_room()
+        return account
+
+    def _make_room(self) -> None:
+        """Drop accounts nobody uses until no more than `kept` are there."""
+        excess = len(self._accounts) - self._kept
+        if excess <= 0:
+            return
+        newest = next(reversed(self._accounts))
+        for account_id, account in list(self._accounts.items()):
+            if excess <= 0:
+                return
+            if account_id == newest or account.sessions or account_id in self._in_flight:
+                continue
+            if account in self._dirty_accounts:
+                continue
+            if any((account_id, mac) in self._dirty_devices for mac in account.devices):
+                continue
+            self._drop(account_id)
+            excess -= 1
+
+    def _drop(self, account_id: int) -> None:
+        del self._accounts[account_id]
+        for card, code_hash in self._cards_of_account.pop(account_id):
+            self._cards.pop(card.id, None)
+            self._card_by_serial.pop(card.serial, None)
+            if code_hash is not None:
+                self._card_by_hash.pop(code_hash, None)
+
+    def forget_card(self, account_id: int) -> None:
+        """Read an account's cards anew at the next use, after people changed them."""
+        account = self._accounts.get(account_id)
+        if account is None:
+            return
+        for card, code_hash in self._cards_of_account[account_id]:
+            self._cards.pop(card.id, None)
+            self._card_by_serial.pop(card.serial, None)
+            if code_hash is not None:
+                self._card_by_hash.pop(code_hash, None)
+        self._cards_of_account[account_id] = []
+        newest = self._store.current_voucher(account_id)
+        if newest is not None:
+            account.card_id = newest["id"]
+
+    def used(self, account: Account) -> None:
+        """Note that an account is in use, so that it is not the first to be dropped."""
+        self._accounts.move_to_end(account.id)
+
+    # -- changing --------------------------------------------------------------------------
+
+    def changed(self, account: Account) -> None:
+        """Write the account's row with the next commit."""
+        self._dirty_accounts.add(account)
+
+    def first_use(self, account: Account, now: int) -> None:
+        """Start validity, and let the sealed copy of the code go with the same commit."""
+        account.first_used_at = now
+        self._dirty_accounts.add(account)
+        self._first_used.append((account.id,))
+
+    def device_changed(self, account: Account, device: Device) -> None:
+        """Write a phone's row with the next commit."""
+        self._dirty_devices[(account.id, device.mac)] = device
+        self._remember(device.mac, account.id, device.is_remembered)
+
+    def release(self, account: Account, session_id: int) -> None:
+        """Let go of the grant that a session held."""
+        for device in account.devices.values():
+            if device.session_id == session_id:
+                device.session_id = None
+                device.granted_octets = device.granted_s = None
+                self._dirty_devices[(account.id, device.mac)] = device
+
+    def forget_phone(self, account: Account, mac: str) -> None:
+        """Make a phone type its code again at the next login."""
+        device = account.devices.get(mac)
+        if device is not None and device.is_remembered:
+            device.is_remembered = False
+            self._dirty_devices[(account.id, mac)] = device
+            known = self._account_of_mac.get(mac)
+            if known is None or known[0] == account.id:
+                self._remember(mac, account.id, False)
+
+    def _remember(self, mac: str, account_id: int, is_remembered: bool) -> None:
+        self._account_of_mac[mac] = (account_id, is_remembered)
+        self._account_of_mac.move_to_end(mac)
+        if len(self._account_of_mac) > self._kept:
+            self._account_of_mac.popitem(last=False)
+
+    def flush(self, account: Account, session: Session) -> None:
+        """Move what a session has pending into the day totals, with the next commit."""
+        if session.pending_octets or session.pending_s:
+            self._usage.append(
+                (
+                    account.id,
+                    date.fromordinal(session.pending_day).isoformat(),
+                    session.pending_octets,
+                    session.pending_s,
+                )
+            )
+            account.flushed_octets += session.pending_octets
+            account.flushed_s += session.pending_s
+            session.pending_octets = session.pending_s = 0
+            self._dirty_accounts.add(account)
+        session.pending_day = 0
+
+    # -- the group commit ------------------------------------------------------------------
+
+    def collect(self, batch: Batch) -> Callable[[bool], None]:
+        """Put everything unwritten into a batch; call the result with whether it was committed."""
+        accounts, devices = self._dirty_accounts, self._dirty_devices
+        usage, first_used = self._usage, self._first_used
+        self._dirty_accounts, self._dirty_devices = set(), {}
+        self._usage, self._first_used = [], []
+        self._in_flight = {a.id for a in accounts} | {account_id for account_id, _ in devices}
+        batch.usage = usage
+        batch.used_vouchers = first_used
+        batch.accounts = [
+            (
+                *(a.first_used_at, a.flushed_octets, a.flushed_s, a.move_day, a.move_count),
+                *(a.last_session_id, a.id),
+            )
+            for a in accounts
+        ]
+        batch.devices = [
+            (
+                *(account_id, d.mac, d.is_remembered, d.gateway_id, d.session_id),
+                *(d.granted_octets, d.granted_s, d.granted_at),
+            )
+            for (account_id, _), d in devices.items()
+        ]
+        written = [
+            (d, d.session_id is not None, d.granted_octets, d.granted_s) for d in devices.values()
+        ]
+
+        def settle(is_committed: bool) -> None:
+            self._in_flight = set()
+            if is_committed:
+                for device, is_held, octets, seconds in written:
+                    device.is_durable = is_held
+                    device.durable_octets, device.durable_s = octets, seconds
+                return
+            self._dirty_accounts |= accounts
+            self._dirty_devices = {**devices, **self._dirty_devices}
+            self._usage = usage + self._usage
+            self._first_used = first_used + self._first_used
+
+        return settle

@@ -1,0 +1,432 @@
+"""Sites, gateways and profiles: kept in memory for the hot path, changed by people.
+
+A change is written first and then taken into memory; the RADIUS server sees it at the next packet.
+"""
+
+import ipaddress
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from portal.domain.profile import Profile, change
+from portal.errors import UserError
+from portal.store.db import Row
+from portal.store.node import NodeStore
+from radius.clients import Client
+from radius.nas import Family, family, family_names
+
+SECRET_OCTETS = 18
+"""Random octets of a generated secret: 24 characters, over the 22 that conformance item 31 asks."""
+SECRET_SHORTEST = 1
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_SITE_CODE = re.compile(r"[A-Z0-9][A-Z0-9-]{0,15}")
+_SITE_FIELDS = ("name", "zone", "helper", "power_window", "announcement")
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A village hotspot."""
+
+    id: int
+    code: str
+    name: str
+    zone: str
+    helper: str
+    """Who helps and how to reach them, as residents read it."""
+    power_window: str
+    """When there is electricity, in words; empty: always."""
+    announcement: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A NAS we know."""
+
+    id: int
+    site_id: int
+    name: str
+    family: str
+    address: str
+    """One address or a network in CIDR form."""
+    nas_id: str | None
+    secret: str
+    uam_secret: str | None
+    mac_auth: bool
+    login_base: str | None
+    """Where phones start a login there, as the gateway's own redirects said last."""
+    sends_gigawords: bool
+
+
+def _site(row: Row) -> Site:
+    return Site(**dict(row))
+
+
+def _gateway(row: Row) -> Gateway:
+    columns = dict(row)
+    columns["mac_auth"] = bool(columns["mac_auth"])
+    columns["sends_gigawords"] = bool(columns["sends_gigawords"])
+    return Gateway(**columns)
+
+
+class Admin:
+    """The node's sites, gateways and profiles."""
+
+    def __init__(self, store: NodeStore, *, random_token: Callable[[int], str]):
+        self._store = store
+        self._random_token = random_token
+        self._on_change: Callable[[], None] = lambda: None
+        self.sites_by_id: dict[int, Site] = {row["id"]: _site(row) for row in store.sites()}
+        self.gateways_by_id: dict[int, Gateway] = {
+            row["id"]: _gateway(row) for row in store.gateways()
+        }
+        self.profiles_by_name: dict[str, Profile] = {
+            row["name"]: Profile(row["name"], **json.loads(row["limits"]))
+            for row in store.profiles()
+        }
+        self._zones: dict[str, ZoneInfo] = {}
+        self.families: dict[str, Family] = {name: family(name) for name in family_names()}
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call `callback` after gateways changed."""
+        self._on_change = callback
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def zone(self, site_id: int) -> ZoneInfo:
+        """The zone in which a site's days are cut."""
+        name = self.sites_by_id[site_id].zone
+        if name not in self._zones:
+            self._zones[name] = ZoneInfo(name)
+        return self._zones[name]
+
+    def site(self, code: str) -> Site:
+        """The site with this code; raises UserError when there is none."""
+        for site in self.sites_by_id.values():
+            if site.code == code.upper():
+                return site
+        known = ", ".join(site.code for site in self.sites_by_id.values())
+        raise UserError(f"There is no site {code!r}; the sites here are {known}.")
+
+    def only_site(self, code: str | None) -> Site:
+        """The named site, or the node's only one; raises UserError when that is not clear."""
+        if code is not None:
+            return self.site(code)
+        sites = list(self.sites_by_id.values())
+        if len(sites) == 1:
+            return sites[0]
+        known = ", ".join(site.code for site in sites)
+        raise UserError(f"This node has several sites; say which with --site, one of {known}.")
+
+    def gateway(self, name: str) -> Gateway:
+        """The gateway with this name; raises UserError when there is none."""
+        for gateway in self.gateways_by_id.values():
+            if gateway.name == name:
+                return gateway
+        known = ", ".join(gateway.name for gateway in self.gateways_by_id.values()) or "none yet"
+        raise UserError(f"There is no gateway {name!r}; the gateways here are {known}.")
+
+    def gateway_of(self, nas_id: str | None, source: str | None) -> Gateway | None:
+        """The gateway an unsigned arrival names, else the only one at this source address."""
+        if nas_id:
+            named = [g for g in self.gateways_by_id.values() if (g.nas_id or g.name) == nas_id]
+            if len(named) == 1:
+                return named[0]
+        at_source = self.gateways_at(source)
+        if len(at_source) == 1:
+            return at_source[0]
+        return None
+
+    def gateways_at(self, source: str | None) -> list[Gateway]:
+        """The gateways whose address or network holds `source`, the longest prefix only."""
+        try:
+            address = ipaddress.ip_address(source or "")
+        except ValueError:
+            return []
+        best: list[Gateway] = []
+        best_length = -1
+        for gateway in self.gateways_by_id.values():
+            network = ipaddress.ip_network(gateway.address)
+            if address.version != network.version or address not in network:
+                continue
+            if network.prefixlen > best_length:
+                best, best_length = [gateway], network.prefixlen
+            elif network.prefixlen == best_length:
+                best.append(gateway)
+        return best
+
+    def clients(self) -> list[Client]:
+        """The gateways as the RADIUS server knows them."""
+        return [
+            Client(
+                id=gateway.id,
+                name=gateway.name,
+                network=ipaddress.ip_network(gateway.address),
+                secret=gateway.secret.encode(),
+                nas_id=gateway.nas_id,
+            )
+            for gateway in self.gateways_by_id.values()
+        ]
+
+    def profile(self, name: str) -> Profile:
+        """The profile with this name; raises UserError when there is none."""
+        try:
+            return self.profiles_by_name[name]
+        except KeyError:
+            known = ", ".join(self.profiles_by_name) or "none yet"
+            raise UserError(
+                f"There is no profile {name!r}; the profiles here are {known}."
+            ) from None
+
+    # -- sites -----------------------------------------------------------------------------
+
+    async def add_site(self, code: str, name: str, zone: str) -> Site:
+        """Add a site; raises UserError for a bad or known code, an empty name, an unknown zone."""
+        code = code.upper()
+        if not _SITE_CODE.fullmatch(code):
+            raise UserError(
+                f"The site code is {code!r}; expected 1 to 16 letters, digits and dashes."
+            )
+        if any(site.code == code for site in self.sites_by_id.values()):
+            raise UserError(f"There is a site {code!r} already.")
+        name = _sentence("site name", name, 80)
+        if not name:
+            raise UserError("The site name is empty; expected what residents call the place.")
+        check_zone(zone)
+        site_id = await self._store.add_site(code, name, zone)
+        site = Site(site_id, code, name, zone, "", "", "")
+        self.sites_by_id[site_id] = site
+        return site
+
+    async def set_site(self, code: str, fields: Mapping[str, str]) -> Site:
+        """Change a site's name, zone, helper, power window or announcement."""
+        site = self.site(code)
+        changes: dict[str, str] = {}
+        for field, value in fields.items():
+            if field not in _SITE_FIELDS:
+                raise UserError(f"A site has no {field!r}; expected {', '.join(_SITE_FIELDS)}.")
+            changes[field] = _sentence(f"site {field}", value, 200)
+        if changes.get("name") == "":
+            raise UserError("The site name is empty; expected what residents call the place.")
+        if "zone" in changes:
+            check_zone(changes["zone"])
+        if changes:
+            await self._store.set_site(site.id, changes)
+            columns: dict[str, Any] = dict(changes)
+            site = replace(site, **columns)
+            self.sites_by_id[site.id] = site
+        return site
+
+    # -- gateways --------------------------------------------------------------------------
+
+    async def add_gateway(
+        self,
+        name: str,
+        *,
+        family: str,
+        address: str,
+        site: str | None = None,
+        nas_id: str | None = None,
+        secret: str | None = None,
+        uam_secret: str | None = None,
+        mac_auth: bool = True,
+    ) -> Gateway:
+        """Add a gateway; secrets not given are generated, `uam_secret` "none" leaves it out."""
+        if not _NAME.fullmatch(name):
+            raise UserError(
+                f"The gateway name is {name!r}; expected letters, digits, dots, dashes, underscores."
+            )
+        if any(gateway.name == name for gateway in self.gateways_by_id.values()):
+            raise UserError(f"There is a gateway {name!r} already.")
+        columns: dict[str, Any] = {
+            "site_id": self.only_site(site).id,
+            "name": name,
+            "family": self._family(family),
+            "address": _network(address),
+            "nas_id": _nas_id(nas_id),
+            "secret": self._secret("secret", secret),
+            "uam_secret": None if uam_secret == "none" else self._secret("uam-secret", uam_secret),
+            "mac_auth": mac_auth,
+        }
+        shared = self._neighbours(columns["address"])
+        if secret is None and shared:
+            columns["secret"] = shared[0].secret
+        self._check_neighbours(columns, shared)
+        gateway_id = await self._store.add_gateway(columns)
+        return self._take_gateway(
+            Gateway(id=gateway_id, login_base=None, sends_gigawords=False, **columns)
+        )
+
+    async def set_gateway(self, name: str, changes: Mapping[str, Any]) -> Gateway:
+        """Change a gateway: family, address, site, nas_id, secret, uam_secret, mac_auth."""
+        gateway = self.gateway(name)
+        columns: dict[str, Any] = {}
+        for field, value in changes.items():
+            match field:
+                case "family":
+                    columns["family"] = self._family(value)
+                case "address":
+                    columns["address"] = _network(value)
+                case "site":
+                    columns["site_id"] = self.site(value).id
+                case "nas_id":
+                    columns["nas_id"] = _nas_id(None if value == "none" else value)
+                case "secret":
+                    columns["secret"] = self._secret("secret", value)
+                case "uam_secret":
+                    columns["uam_secret"] = (
+                        None if value == "none" else self._secret("uam-secret", value)
+                    )
+                case "mac_auth":
+                    columns["mac_auth"] = bool(value)
+                case _:
+                    raise UserError(f"A gateway has no {field!r}.")
+        if not columns:
+            return gateway
+        changed = replace(gateway, **columns)
+        neighbours = [g for g in self._neighbours(changed.address) if g.id != gateway.id]
+        self._check_neighbours(asdict(changed), neighbours)
+        await self._store.set_gateway(gateway.id, columns)
+        return self._take_gateway(changed)
+
+    async def remove_gateway(self, name: str) -> None:
+        """Forget a gateway: its packets are unknown from the next on."""
+        gateway = self.gateway(name)
+        await self._store.remove_gateway(gateway.id)
+        del self.gateways_by_id[gateway.id]
+        self._on_change()
+
+    def _take_gateway(self, gateway: Gateway) -> Gateway:
+        self.gateways_by_id[gateway.id] = gateway
+        self._on_change()
+        return gateway
+
+    def learn(
+        self, gateway_id: int, *, sends_gigawords: bool | None = None, login_base: str | None = None
+    ) -> bool:
+        """Note what a gateway showed of itself; True when that is news to be written."""
+        gateway = self.gateways_by_id.get(gateway_id)
+        if gateway is None:
+            return False
+        learned = replace(
+            gateway,
+            sends_gigawords=gateway.sends_gigawords or bool(sends_gigawords),
+            login_base=login_base or gateway.login_base,
+        )
+        if learned == gateway:
+            return False
+        self.gateways_by_id[gateway_id] = learned
+        return True
+
+    def _family(self, name: str) -> str:
+        if name not in self.families:
+            raise UserError(
+                f"The gateway family is {name!r}; expected one of {', '.join(self.families)}."
+            )
+        return name
+
+    def _secret(self, what: str, text: str | None) -> str:
+        if text is None:
+            return self._random_token(SECRET_OCTETS)
+        if len(text) < SECRET_SHORTEST or len(text) > 128 or not text.isprintable():
+            raise UserError(
+                f"The {what} has {len(text)} characters; expected {SECRET_SHORTEST} to 128"
+                " printable ones."
+            )
+        return text
+
+    def _neighbours(self, address: str) -> list[Gateway]:
+        return [g for g in self.gateways_by_id.values() if g.address == address]
+
+    def _check_neighbours(self, columns: Mapping[str, Any], neighbours: list[Gateway]) -> None:
+        """Several gateways at one address share a secret and are told apart by NAS-Identifier."""
+        for other in neighbours:
+            if other.secret != columns["secret"]:
+                raise UserError(
+                    f"Gateway {other.name!r} is at {other.address} too with another secret;"
+                    " gateways at one address share one, leave --secret out to take it over."
+                )
+            if columns["nas_id"] is None or other.nas_id is None:
+                raise UserError(
+                    f"Gateway {other.name!r} is at {other.address} too;"
+                    " each needs a NAS-Identifier (--nas-id) to be told apart."
+                )
+            if columns["nas_id"] == other.nas_id:
+                raise UserError(
+                    f"Gateway {other.name!r} at {other.address} has the NAS-Identifier"
+                    f" {other.nas_id!r} already."
+                )
+
+    # -- profiles --------------------------------------------------------------------------
+
+    async def set_profile(self, name: str, changes: Mapping[str, str]) -> Profile:
+        """Add or change a profile from the command line's texts; cards follow at the next login."""
+        if not _NAME.fullmatch(name):
+            raise UserError(
+                f"The profile name is {name!r}; expected letters, digits, dots, dashes, underscores."
+            )
+        try:
+            profile = change(self.profiles_by_name.get(name, Profile(name)), **changes)
+        except ValueError as error:
+            raise UserError(f"{_capital(str(error))}.") from error
+        await self._store.set_profile(name, json.dumps(limits_of(profile)))
+        self.profiles_by_name[name] = profile
+        return profile
+
+    async def remove_profile(self, name: str) -> None:
+        """Remove a profile that no card follows."""
+        self.profile(name)
+        count = self._store.count_vouchers(name)
+        if count:
+            raise UserError(f"Profile {name!r} has {count} cards; it can be removed when none do.")
+        await self._store.remove_profile(name)
+        del self.profiles_by_name[name]
+
+
+def limits_of(profile: Profile) -> dict[str, Any]:
+    """What a profile says beyond the defaults."""
+    defaults = asdict(Profile(profile.name))
+    return {key: value for key, value in asdict(profile).items() if value != defaults[key]}
+
+
+def check_zone(zone: str) -> None:
+    """Raise UserError when the zone is not in the tz database."""
+    try:
+        ZoneInfo(zone)
+    except (ValueError, OSError) as error:
+        raise UserError(
+            f"The zone is {zone!r}; expected a name such as Asia/Jakarta, Asia/Makassar or"
+            " Asia/Jayapura."
+        ) from error
+
+
+def _network(text: str) -> str:
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError as error:
+        raise UserError(
+            f"The gateway address is {text!r}; expected an address such as 10.1.0.1 or a network"
+            " such as 10.1.0.0/24."
+        ) from error
+    return str(network.network_address) if network.num_addresses == 1 else str(network)
+
+
+def _nas_id(text: str | None) -> str | None:
+    if text is None or text == "":
+        return None
+    if len(text.encode()) > 253 or not text.isprintable():
+        raise UserError("The NAS-Identifier is unusable; expected up to 253 printable octets.")
+    return text
+
+
+def _sentence(what: str, text: str, longest: int) -> str:
+    text = " ".join(text.split())
+    if len(text) > longest:
+        raise UserError(f"The {what} has {len(text)} characters; expected at most {longest}.")
+    return text
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:].rstrip(".")

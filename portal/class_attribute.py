@@ -1,0 +1,60 @@
+"""Class: what an Access-Accept carries so that accounting finds its session and its grant.
+
+Opaque to the gateway and authenticated by us: 45 octets, within the 64 that every gateway keeps.
+After a crash the grant it names is as good as the row that was not written yet.
+"""
+
+import hashlib
+import hmac
+import struct
+from typing import NamedTuple
+
+_VERSION = 1
+_BODY = struct.Struct(">BQQQI")
+_TAG_OCTETS = 16
+_NONE_OCTETS = (1 << 64) - 1
+_NONE_S = (1 << 32) - 1
+LENGTH = _BODY.size + _TAG_OCTETS
+
+
+class ClassContent(NamedTuple):
+    """What a Class says."""
+
+    session_id: int
+    card_id: int
+    granted_octets: int | None
+    granted_s: int | None
+
+
+def pack(content: ClassContent, gateway_id: int, key: bytes) -> bytes:
+    """Write a Class that is good at one gateway."""
+    session_id, card_id, octets, seconds = content
+    body = _BODY.pack(
+        _VERSION,
+        session_id,
+        card_id,
+        _NONE_OCTETS if octets is None else octets,
+        _NONE_S if seconds is None else seconds,
+    )
+    return body + _tag(body, gateway_id, key)
+
+
+def unpack(value: bytes, gateway_id: int, key: bytes) -> ClassContent | None:
+    """Read a Class; None when it is not one of ours for this gateway."""
+    if len(value) != LENGTH or value[0] != _VERSION:
+        return None
+    body = value[: _BODY.size]
+    if not hmac.compare_digest(_tag(body, gateway_id, key), value[_BODY.size :]):
+        return None
+    _, session_id, card_id, octets, seconds = _BODY.unpack(body)
+    return ClassContent(
+        session_id,
+        card_id,
+        None if octets == _NONE_OCTETS else octets,
+        None if seconds == _NONE_S else seconds,
+    )
+
+
+def _tag(body: bytes, gateway_id: int, key: bytes) -> bytes:
+    message = body + gateway_id.to_bytes(8, "big")
+    return hashlib.blake2b(message, digest_size=_TAG_OCTETS, key=key).digest()

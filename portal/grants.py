@@ -1,0 +1,343 @@
+"""Grants: whether a card's phone may go on, with how much, and what becomes of older grants.
+
+Both doors decide here: the RADIUS server, and the portal before it hands a phone over. The rules
+themselves are in `domain.quota`; this module knows which phones of a card hold what.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from portal.accounts import Account, Accounts, Card, Device
+from portal.admin import Admin
+from portal.commit import GroupCommit
+from portal.disconnects import Disconnects
+from portal.domain import hours, quota
+from portal.domain.profile import Profile
+from portal.domain.quota import Grant, Reason, Refusal, WindowLeft
+from portal.domain.session import Session
+from portal.domain.voucher import State
+from portal.sessions import Live, Sessions
+
+MOVES_A_DAY = 5
+"""More moves in a day are a shared code, not a changed phone (portal-ux U13)."""
+NO_PHONE = ""
+"""Stands for the phone of a gateway that does not say which one it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class VoucherStatus:
+    """A card as people see it."""
+
+    serial: str
+    last4: str
+    site_code: str
+    profile: str
+    state: State
+    first_used_at: int | None
+    expires_at: int | None
+    use_before_at: int | None
+    octets_used: int
+    octets_left: int | None
+    """In the tightest window now, never below 0; None = unlimited."""
+    seconds_used: int
+    seconds_left: int | None
+    resets_at: int | None
+    open_sessions: int
+    windows: tuple[WindowLeft, ...]
+    devices_allowed: int
+    devices_in_use: int
+    is_throttled: bool
+    last_end_cause: str | None
+    last_ended_at: int | None
+    open_until_at: int | None
+    """When opening hours or validity end next."""
+    reason: Reason | None
+    """Why it could not log in now."""
+    retry_at: int | None
+
+
+class Grants:
+    """Decides for a card and a phone, and keeps the account's phones."""
+
+    def __init__(
+        self,
+        admin: Admin,
+        accounts: Accounts,
+        sessions: Sessions,
+        disconnects: Disconnects,
+        commit: GroupCommit,
+        *,
+        now: Callable[[], int],
+        elapsed_s: Callable[[], float],
+        first_session_id: int,
+    ):
+        self._admin = admin
+        self._accounts = accounts
+        self._sessions = sessions
+        self._disconnects = disconnects
+        self._commit = commit
+        self._now = now
+        self._elapsed_s = elapsed_s
+        self._next_session_id = first_session_id
+
+    def new_session_id(self) -> int:
+        """A session id nobody had before."""
+        session_id = self._next_session_id
+        self._next_session_id += 1
+        return session_id
+
+    # -- deciding --------------------------------------------------------------------------
+
+    def decide(self, card: Card, mac: str | None) -> Grant | Refusal:
+        """What this phone would get now; changes nothing."""
+        now = self._now()
+        ended = self._ended(card, now)
+        if ended is not None:
+            return ended
+        account = card.account
+        profile = self._admin.profiles_by_name[account.profile]
+        held = account.held_by_others(mac or NO_PHONE, self._elapsed_s(), profile)
+        decision = quota.decide(
+            profile, account.usage, now=now, first_used_at=account.first_used_at, held=held
+        )
+        if held.devices >= profile.devices and isinstance(decision, Grant):
+            return Refusal(Reason.IN_USE)
+        if isinstance(decision, Refusal) and decision.reason is Reason.RESERVED:
+            return Refusal(Reason.IN_USE) if held.devices >= profile.devices else decision
+        return decision
+
+    def _ended(self, card: Card, now: int) -> Refusal | None:
+        if card.revoked_at is not None:
+            return Refusal(Reason.REVOKED)
+        if card.replaced_at is not None:
+            return Refusal(Reason.REPLACED)
+        if card.account.first_used_at is None and card.use_before_at is not None:
+            if now >= card.use_before_at:
+                return Refusal(Reason.USE_BEFORE_PASSED)
+        return None
+
+    def take(
+        self, card: Card, mac: str | None, gateway_id: int, grant: Grant, *, remember: bool
+    ) -> tuple[int, bool]:
+        """Give the grant to the phone: (session id, whether a commit must come before the answer).
+
+        Whatever the phone held before, at any gateway, is superseded. No commit is needed when the
+        stored row already sets aside as much for this phone.
+        """
+        now, elapsed_s = self._now(), self._elapsed_s()
+        account = card.account
+        key = mac or NO_PHONE
+        session_id = self.new_session_id()
+        device = account.devices.get(key)
+        is_news = False
+        if device is None:
+            device = account.devices[key] = Device(key, remember, gateway_id)
+            is_news = True
+        elif device.session_id is not None:
+            self._supersede(device.session_id)
+        if account.first_used_at is None:
+            self._accounts.first_use(account, now)
+            is_news = True
+        if device.is_remembered != remember:
+            device.is_remembered = remember
+            is_news = True
+        device.gateway_id = gateway_id
+        device.session_id = session_id
+        device.granted_octets = grant.octets
+        device.granted_s = grant.held_s
+        device.granted_at = now
+        device.heard_s = elapsed_s
+        self._accounts.used(account)
+        if is_news or not device.is_covered():
+            self._accounts.device_changed(account, device)
+            return session_id, True
+        return session_id, False
+
+    def _supersede(self, session_id: int) -> None:
+        live = self._sessions.by_id(session_id)
+        if live is not None and not live.session.is_superseded:
+            live.session.is_superseded = True
+            self._sessions.changed(live)
+
+    # -- moving and logging out ------------------------------------------------------------
+
+    def move(self, card: Card, mac: str | None) -> Refusal | None:
+        """Make room for this phone by ending the card's longest silent other ones.
+
+        Refused when the card has moved too often today. What the ended sessions still report is
+        counted; their grants hold nothing any more.
+        """
+        account = card.account
+        profile = self._admin.profiles_by_name[account.profile]
+        today = quota.day_text(quota.day_ordinal(self._now(), account.usage.zone))
+        if account.move_day != today:
+            account.move_day, account.move_count = today, 0
+        if account.move_count >= MOVES_A_DAY:
+            return Refusal(Reason.TOO_MANY_MOVES, account.usage.tally("day", self._now()).end_at)
+        holding = [
+            device
+            for device in account.devices.values()
+            if device.session_id is not None and device.mac != (mac or NO_PHONE)
+        ]
+        holding.sort(key=self._heard_s)
+        excess = max(len(holding) - profile.devices + 1, 1)
+        for device in holding[:excess]:
+            self.displace(account, device, "moved")
+        account.move_count += 1
+        self._accounts.changed(account)
+        self._commit.soon()
+        return None
+
+    def _heard_s(self, device: Device) -> float:
+        live = self._sessions.by_id(device.session_id or 0)
+        return device.heard_s if live is None else live.heard_s
+
+    def displace(self, account: Account, device: Device, reason: str) -> None:
+        """Take the grant from a phone, make it type its code again, and ask its gateway to cut it."""
+        session_id = device.session_id
+        self._accounts.forget_phone(account, device.mac)
+        device.session_id = None
+        device.granted_octets = device.granted_s = None
+        self._accounts.device_changed(account, device)
+        if session_id is not None:
+            self._supersede(session_id)
+            live = self._sessions.by_id(session_id)
+            if live is not None:
+                self._disconnects.want(live, reason)
+
+    def end_all(self, account: Account, reason: str) -> list[Live]:
+        """Displace every phone of an account; returns the sessions asked to end."""
+        asked = []
+        for device in list(account.devices.values()):
+            self.displace(account, device, reason)
+        for session_id in list(account.sessions):
+            live = self._sessions.by_id(session_id)
+            if live is not None:
+                self._supersede(session_id)
+                self._disconnects.want(live, reason)
+                asked.append(live)
+        self._commit.soon()
+        return asked
+
+    def log_out(self, card: Card, mac: str | None, *, disconnect: bool) -> None:
+        """The resident ends it: the phone must type a code again; with `disconnect` it is cut."""
+        account = card.account
+        if mac is not None:
+            self._accounts.forget_phone(account, mac)
+        if disconnect:
+            for session_id, session in list(account.sessions.items()):
+                live = self._sessions.by_id(session_id)
+                if live is not None and (mac is None or session.mac == mac):
+                    self._disconnects.want(live, "logout")
+        self._commit.soon()
+
+    # -- showing ---------------------------------------------------------------------------
+
+    def state(self, card: Card) -> State:
+        """The card's state now."""
+        now = self._now()
+        account = card.account
+        if card.revoked_at is not None:
+            return State.REVOKED
+        if card.replaced_at is not None:
+            return State.REPLACED
+        profile = self._admin.profiles_by_name[account.profile]
+        if account.first_used_at is None:
+            is_late = card.use_before_at is not None and now >= card.use_before_at
+            return State.EXPIRED if is_late else State.UNUSED
+        end_at = quota.expires_at(profile, account.first_used_at)
+        if end_at is not None and now >= end_at:
+            return State.EXPIRED
+        usage = account.usage
+        if _is_gone(profile.data_total_octets, usage.total_octets) or _is_gone(
+            profile.time_total_s, usage.total_s
+        ):
+            return State.USED_UP
+        return State.ACTIVE
+
+    def status(self, card: Card) -> VoucherStatus:
+        """Everything people may see of a card now."""
+        now = self._now()
+        account = card.account
+        profile = self._admin.profiles_by_name[account.profile]
+        usage = account.usage
+        windows = tuple(quota.windows_left(profile, usage, now))
+        is_dead = card.revoked_at is not None or card.replaced_at is not None
+        octets_left, octets_window = _tightest(windows, is_data=True)
+        seconds_left, seconds_window = _tightest(windows, is_data=False)
+        tight = octets_window or seconds_window
+        if seconds_window is not None and seconds_left == 0 and octets_left != 0:
+            tight = seconds_window
+        held = account.held_by_others(None, self._elapsed_s(), profile)
+        decision = self.decide(card, _phone_of(account))
+        refusal = decision if isinstance(decision, Refusal) else None
+        last = self._last_session(account)
+        return VoucherStatus(
+            serial=card.serial,
+            last4=card.last4,
+            site_code=self._admin.sites_by_id[card.site_id].code,
+            profile=profile.name,
+            state=self.state(card),
+            first_used_at=account.first_used_at,
+            expires_at=quota.expires_at(profile, account.first_used_at),
+            use_before_at=card.use_before_at,
+            octets_used=usage.total_octets,
+            octets_left=0 if is_dead and octets_left is not None else octets_left,
+            seconds_used=usage.total_s,
+            seconds_left=0 if is_dead and seconds_left is not None else seconds_left,
+            resets_at=None if tight is None else tight.resets_at,
+            open_sessions=len(account.sessions),
+            windows=windows,
+            devices_allowed=profile.devices,
+            devices_in_use=held.devices,
+            is_throttled=isinstance(decision, Grant) and decision.is_throttled,
+            last_end_cause=None if last is None else last.end_cause,
+            last_ended_at=None if last is None else last.ended_at,
+            open_until_at=_edge(profile, usage, account.first_used_at, now),
+            reason=None if refusal is None else refusal.reason,
+            retry_at=None if refusal is None else refusal.retry_at,
+        )
+
+    def _last_session(self, account: Account) -> Session | None:
+        if account.last_session_id is None:
+            return None
+        live = self._sessions.by_id(account.last_session_id)
+        return self._sessions.stored(account.last_session_id) if live is None else live.session
+
+
+def _is_gone(limit: int | None, used: int) -> bool:
+    return limit is not None and used >= limit
+
+
+def _phone_of(account: Account) -> str | None:
+    """The phone that is on with this card, or was last: its own grant is no reason to refuse it."""
+    holding = [device.mac for device in account.devices.values() if device.session_id is not None]
+    return holding[0] if holding else None
+
+
+def _tightest(
+    windows: tuple[WindowLeft, ...], *, is_data: bool
+) -> tuple[int | None, WindowLeft | None]:
+    """The least left of all windows, and which it is; of equals the one that lasts longest."""
+    least: int | None = None
+    which: WindowLeft | None = None
+    for window in windows:
+        limit = window.octets_quota if is_data else window.seconds_quota
+        if limit is None:
+            continue
+        left = max(0, limit - (window.octets_used if is_data else window.seconds_used))
+        if least is None or left <= least:
+            least, which = left, window
+    return least, which
+
+
+def _edge(profile: Profile, usage: quota.Usage, first_used_at: int | None, now: int) -> int | None:
+    edges = [
+        at
+        for at in (
+            quota.expires_at(profile, first_used_at),
+            hours.closes_at(profile.hours, now, usage.zone) if profile.hours else None,
+        )
+        if at is not None and at > now
+    ]
+    return min(edges, default=None)

@@ -1,0 +1,331 @@
+"""Node: the application built once, without sockets; `serve` listens, the command line calls.
+
+Here every part meets every other: construction in the order of dependence, the tasks that run in
+the background, and what the parts tell each other.
+"""
+
+import asyncio
+import ipaddress
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from portal import keys as node_keys
+from portal.aaa import Aaa
+from portal.accounts import Accounts
+from portal.admin import Admin
+from portal.commit import GroupCommit
+from portal.disconnects import Disconnects
+from portal.domain.clock import Clock
+from portal.door import Door
+from portal.errors import UserError
+from portal.grants import Grants
+from portal.health import OUTAGES_KEPT_S, Backhaul, Disk
+from portal.history import History
+from portal.misses import Misses
+from portal.sessions import Sessions
+from portal.settings import Settings
+from portal.store import db
+from portal.store.db import Database, DatabaseError, DatabaseTooNewError, DatabaseUnusableError
+from portal.store.node import Batch, NodeStore
+from portal.tickets import Tickets
+from portal.vouchers import Vouchers
+from radius.clients import Clients
+
+log = logging.getLogger(__name__)
+
+STALE_EVERY_S = 15.0
+CLOCK_SAVED_EVERY_S = 300.0
+SEALED_EVERY_S = 3600.0
+BOOT_SHIFT = 32
+"""A session id is the boot number and a count: unique without asking the disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """Where time is read. `serve` has the real ones; tests move a number."""
+
+    system_at: Callable[[], float]
+    """The system clock, epoch seconds UTC."""
+    elapsed_s: Callable[[], float]
+    """Seconds that nobody can set, sleep included."""
+    is_synchronised: Callable[[], bool]
+    """Whether a time service vouches for the system clock."""
+
+
+class Node:
+    """A directory's node, ready to decide. `open` builds it, `close` writes the last of it."""
+
+    def __init__(self, directory: Path, settings: Settings, clocks: Clocks, database: Database):
+        self.directory = directory
+        self.settings = settings
+        self.keys = node_keys.read(directory)
+        self.real_url: str | None = None
+        """Where the pages are really served, once they are."""
+        self.store = NodeStore(database)
+        self._clocks = clocks
+        self._database = database
+        self._tasks: list[asyncio.Task[None]] = []
+        self._box_changes: list[tuple[str, str]] = []
+        self._learned: list[tuple[str]] = []
+        self._gigawords: list[tuple[int]] = []
+        self._login_bases: list[tuple[str, int]] = []
+
+        box = self.store.box()
+        self.boot = int(box.get("boot", "0"))
+        self.clock = Clock.start(
+            clocks.system_at(), clocks.elapsed_s(), float(box.get("clock_at", "0"))
+        )
+        self.disk = Disk(directory)
+        self.admin = Admin(self.store, random_token=secrets.token_urlsafe)
+        self.accounts = Accounts(
+            self.store, self.keys.hash_key, self.admin.zone, elapsed_s=self.elapsed_s
+        )
+        self.sessions = Sessions(self.store)
+        self.backhaul = Backhaul(
+            settings.backhaul.probes,
+            now=self.now,
+            soon=lambda: self.commit.soon(),
+            outages=self.store.outages(self.now() - OUTAGES_KEPT_S),
+        )
+        self.commit = GroupCommit(
+            self.store,
+            (
+                self.accounts.collect,
+                self.sessions.collect,
+                self.backhaul.collect,
+                self._collect,
+            ),
+            on_failure=self._commit_failed,
+        )
+        self.disconnects = Disconnects(self.admin, now=self.now, elapsed_s=self.elapsed_s)
+        self.tickets = Tickets()
+        self.misses = Misses()
+        self.grants = Grants(
+            self.admin,
+            self.accounts,
+            self.sessions,
+            self.disconnects,
+            self.commit,
+            now=self.now,
+            elapsed_s=self.elapsed_s,
+            first_session_id=((self.boot + 1) << BOOT_SHIFT) + 1,
+        )
+        self.aaa = Aaa(
+            self.admin,
+            self.accounts,
+            self.sessions,
+            self.grants,
+            self.commit,
+            self.disconnects,
+            self.tickets,
+            self.misses,
+            class_key=self.keys.class_key,
+            now=self.now,
+            elapsed_s=self.elapsed_s,
+            outages=self.backhaul.outages,
+            is_disk_full=lambda: self.disk.is_full,
+            learned_gigawords=self._learn_gigawords,
+        )
+        self.door = Door(
+            self.admin,
+            self.accounts,
+            self.sessions,
+            self.grants,
+            self.aaa,
+            self.tickets,
+            self.misses,
+            now=self.now,
+            elapsed_s=self.elapsed_s,
+            random_token=secrets.token_hex,
+            learned_login_base=self._learn_login_base,
+        )
+        self.vouchers = Vouchers(
+            self.store,
+            self.admin,
+            self.accounts,
+            self.grants,
+            self.commit,
+            seal_key=self.keys.seal_key,
+            now=self.now,
+            random_below=secrets.randbelow,
+            portal_url=self.portal_url,
+        )
+        self.history = History(
+            self.store,
+            self.admin,
+            self.sessions,
+            self.vouchers,
+            self.commit,
+            self.disconnects,
+            now=self.now,
+        )
+        self.clients = Clients(self.admin.clients())
+        self.admin.on_change(lambda: self.clients.replace(self.admin.clients()))
+        for session in self.store.open_sessions():
+            self.aaa.resume(session)
+
+    @classmethod
+    async def open(cls, directory: Path, settings: Settings, clocks: Clocks) -> "Node":
+        """Open the data of a directory, upgrading its schema. The caller owns the directory.
+
+        Raises UserError with a plain sentence when the database or the keys cannot be used.
+        """
+        path = directory / db.FILE_NAME
+        if not path.exists():
+            raise UserError(f"There is no node in {directory}; make one with: pesisir init")
+        try:
+            await asyncio.to_thread(db.migrate, path)
+            database = await Database.open(path)
+        except (DatabaseTooNewError, DatabaseUnusableError) as error:
+            raise UserError(str(error)) from error
+        except DatabaseError as error:
+            raise UserError(f"The database {path} cannot be used: {error}.") from error
+        try:
+            node = cls(directory, settings, clocks, database)
+        except BaseException:
+            await database.close()
+            raise
+        node.commit.start()
+        return node
+
+    async def close(self) -> None:
+        """Write what is left and close the database."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.disconnects.stop()
+        await self.commit.stop()
+        await self._database.close()
+
+    async def begin_service(self) -> None:
+        """Count a boot and start the tasks in the background; before the first packet."""
+        self.boot += 1
+        self._box_changes.append(("boot", str(self.boot)))
+        self.backhaul.end_unfinished(self.now())
+        if not await self.commit.now():
+            raise UserError(f"The database in {self.directory} cannot be written; see the log.")
+        if not await asyncio.to_thread(self.disk.take_ballast):
+            log.warning("ballast_missing free_octets=%d", self.disk.free_octets())
+        for name, work in (
+            ("stale sessions", self._every(STALE_EVERY_S, self._sweep)),
+            ("clock", self._every(CLOCK_SAVED_EVERY_S, self._save_clock)),
+            ("sealed codes", self._every(SEALED_EVERY_S, self._forget_sealed)),
+            ("backhaul", self.backhaul.run()),
+        ):
+            self._tasks.append(asyncio.get_running_loop().create_task(work, name=name))
+
+    # -- time ------------------------------------------------------------------------------
+
+    def now(self) -> int:
+        """The node's time in epoch seconds UTC; never runs backwards."""
+        return int(
+            self.clock.read(
+                self._clocks.system_at(),
+                self._clocks.elapsed_s(),
+                is_synchronised=self.clock.is_doubtful and self._clocks.is_synchronised(),
+            )
+        )
+
+    def elapsed_s(self) -> float:
+        """Seconds that nobody can set."""
+        return self._clocks.elapsed_s()
+
+    # -- what the parts tell each other ----------------------------------------------------
+
+    def portal_url(self) -> str:
+        """Where residents find the portal: `[http] url`, else this box's address."""
+        if self.settings.http.url is not None:
+            return self.settings.http.url
+        if self.real_url is not None:
+            return self.real_url
+        listen = self.settings.http.listen[0]
+        return own_url(listen.host, listen.port, is_tls=listen.is_tls)
+
+    def is_healthy(self) -> bool:
+        """Whether usage can be stored."""
+        return self.aaa.is_healthy()
+
+    def learned_address(self, address: str) -> None:
+        """This source address has sent a valid Message-Authenticator: from now on it must."""
+        self._learned.append((address,))
+        self.commit.soon()
+
+    def _learn_gigawords(self, gateway_id: int) -> None:
+        if self.admin.learn(gateway_id, sends_gigawords=True):
+            self._gigawords.append((gateway_id,))
+
+    def _learn_login_base(self, gateway_id: int, login_base: str) -> None:
+        if self.admin.learn(gateway_id, login_base=login_base):
+            self._login_bases.append((login_base, gateway_id))
+            self.commit.soon()
+
+    def _commit_failed(self, error: DatabaseError) -> None:
+        self.disk.found_full(error)
+
+    def _collect(self, batch: Batch) -> Callable[[bool], None]:
+        taken = (self._box_changes, self._learned, self._gigawords, self._login_bases)
+        self._box_changes, self._learned, self._gigawords, self._login_bases = [], [], [], []
+        batch.box, batch.learned, batch.gigaword_gateways, batch.login_bases = taken
+
+        def settle(is_committed: bool) -> None:
+            if not is_committed:
+                self._box_changes = taken[0] + self._box_changes
+                self._learned = taken[1] + self._learned
+                self._gigawords = taken[2] + self._gigawords
+                self._login_bases = taken[3] + self._login_bases
+
+        return settle
+
+    # -- in the background -----------------------------------------------------------------
+
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await work()
+            except Exception:
+                log.exception("background_work_failed work=%s", getattr(work, "__name__", work))
+
+    async def _sweep(self) -> None:
+        self.aaa.close_stale()
+        self.tickets.forget_old(self.elapsed_s())
+        self.disk.look()
+
+    async def _save_clock(self) -> None:
+        self._box_changes.append(("clock_at", str(self.now())))
+        self.commit.soon()
+
+    async def _forget_sealed(self) -> None:
+        await self.vouchers.forget_sealed()
+
+
+def own_url(host: str, port: int, *, is_tls: bool) -> str:
+    """The URL of a listener; a wildcard becomes this box's address towards the outside."""
+    address = ipaddress.ip_address(host)
+    if address.is_unspecified:
+        # Connecting a UDP socket sends nothing; it only asks the routing table (RFC 5737 address).
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect(("192.0.2.1", 9))
+                address = ipaddress.ip_address(probe.getsockname()[0])
+            except OSError:
+                address = ipaddress.ip_address("127.0.0.1")
+    name = f"[{address}]" if address.version == 6 else str(address)
+    scheme, usual = ("https", 443) if is_tls else ("http", 80)
+    return f"{scheme}://{name}" if port == usual else f"{scheme}://{name}:{port}"
+
+
+def secret_directory(directory: Path) -> None:
+    """Make a directory that only its owner can enter; raises UserError when that cannot be."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        os.chmod(directory, 0o700)
+    except OSError as error:
+        raise UserError(
+            f"The directory {directory} cannot be made or used: {error.strerror}."
+        ) from error

@@ -1,0 +1,262 @@
+"""Serve: a node with its sockets, from the lock to the last commit.
+
+The one place where the clocks are read. Order matters: own the directory, open the data, listen,
+say "ready"; at the end stop listening, write what is left, let go.
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import uvicorn
+from prometheus_client import CollectorRegistry
+
+from portal import control
+from portal.commands import execute
+from portal.control_server import ControlServer
+from portal.errors import UserError
+from portal.node import Clocks, Node, own_url
+from portal.setting_values import Listen
+from portal.settings import Settings
+from portal.web import app as web_app
+from portal.metrics import NodeCollector
+from portal.web.text import Texts
+from radius.server import Server
+
+log = logging.getLogger(__name__)
+
+STOP_WITHIN_S = 8.0
+CERTIFICATE_LOOKED_AT_EVERY_S = 60.0
+_SYNCHRONISED = Path("/run/systemd/timesync/synchronized")
+
+
+def real_clocks() -> Clocks:
+    """The system's clocks. CLOCK_BOOTTIME goes on while a laptop sleeps, and nobody can set it."""
+    return Clocks(
+        system_at=time.time,
+        elapsed_s=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+        is_synchronised=_SYNCHRONISED.exists,
+    )
+
+
+async def open_node(directory: Path, settings: Settings) -> Node:
+    """A node on the real clocks, without sockets; the caller owns the directory."""
+    return await Node.open(directory, settings, real_clocks())
+
+
+class Service:
+    """A node and everything it listens on."""
+
+    def __init__(self, node: Node):
+        self.node = node
+        self.radius = Server(
+            node.clients,
+            node.aaa,
+            learned=node.store.learned_addresses(),
+            on_learned=node.learned_address,
+        )
+        self.http_addresses: list[tuple[str, int, bool]] = []
+        """(host, port, whether TLS) of each listener."""
+        self._web: list[tuple[uvicorn.Server, asyncio.Task[None]]] = []
+        self._control = ControlServer(
+            node.directory, lambda name, arguments, report: execute(node, name, arguments, report)
+        )
+        self._certificate: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listen everywhere; raises UserError with one plain sentence when that cannot be."""
+        node, settings = self.node, self.node.settings
+        await node.begin_service()
+        try:
+            await self.radius.start(
+                [listen.address for listen in settings.radius.auth],
+                [listen.address for listen in settings.radius.acct],
+            )
+        except OSError as error:
+            raise UserError(str(error)) from error
+        sockets = [(listen, _listen(listen)) for listen in settings.http.listen]
+        registry = CollectorRegistry()
+        registry.register(NodeCollector(node, self.radius.stats))
+        application = web_app.build(
+            door=node.door,
+            admin=node.admin,
+            backhaul=lambda: node.backhaul,
+            http=settings.http,
+            texts=Texts(),
+            now=node.now,
+            secret=node.keys.web_key,
+            is_healthy=node.is_healthy,
+            registry=registry,
+        )
+        for listen, bound in sockets:
+            await self._serve(application, listen, bound)
+        host, port, is_tls = self.http_addresses[0]
+        node.real_url = own_url(host, port, is_tls=is_tls)
+        await self._control.start()
+        if any(listen.is_tls for listen, _ in sockets):
+            self._certificate = asyncio.get_running_loop().create_task(self._watch_certificate())
+
+    async def _serve(self, application: object, listen: Listen, bound: socket.socket) -> None:
+        http = self.node.settings.http
+        config = uvicorn.Config(
+            application,  # type: ignore[arg-type]  # Starlette is an ASGI application
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=10,
+            limit_concurrency=500,
+            timeout_graceful_shutdown=2,
+            ssl_certfile=http.tls_cert if listen.is_tls else None,
+            ssl_keyfile=str(http.tls_key) if listen.is_tls else None,
+        )
+        try:
+            config.load()
+        except OSError as error:
+            raise UserError(
+                f"The certificate {http.tls_cert} or its key {http.tls_key} cannot be used:"
+                f" {error.strerror or error}."
+            ) from error
+        server = _QuietServer(config)
+        task = asyncio.get_running_loop().create_task(server.serve(sockets=[bound]))
+        while not server.started and not task.done():
+            await asyncio.sleep(0.01)
+        if task.done():
+            await task
+            raise UserError(f"The pages cannot be served on {listen}.")
+        self._web.append((server, task))
+        host, port = bound.getsockname()[:2]
+        self.http_addresses.append((host, port, listen.is_tls))
+
+    async def _watch_certificate(self) -> None:
+        """Take a renewed certificate into use without a restart."""
+        http = self.node.settings.http
+        if http.tls_cert is None or http.tls_key is None:
+            return
+        seen = http.tls_cert.stat().st_mtime_ns
+        while True:
+            await asyncio.sleep(CERTIFICATE_LOOKED_AT_EVERY_S)
+            with suppress(OSError):
+                changed = http.tls_cert.stat().st_mtime_ns
+                if changed == seen:
+                    continue
+                for server, _ in self._web:
+                    if server.config.ssl is not None:
+                        server.config.ssl.load_cert_chain(http.tls_cert, http.tls_key)
+                seen = changed
+                log.info("certificate_reloaded file=%s", http.tls_cert)
+
+    def ready_line(self) -> str:
+        """What is served where, for people and for programs that wait for it."""
+        parts = ["ready"]
+        for host, port, is_tls in self.http_addresses:
+            parts.append(f"{'https' if is_tls else 'http'}={_text(host, port, is_tls)}")
+        for name, addresses in (
+            ("auth", self.radius.auth_addresses),
+            ("acct", self.radius.acct_addresses),
+        ):
+            parts.extend(f"{name}={_address(*address[:2])}" for address in addresses)
+        parts.append(f"url={self.node.portal_url()}")
+        return " ".join(parts)
+
+    async def stop(self) -> None:
+        """Stop listening, write the last of it."""
+        if self._certificate is not None:
+            self._certificate.cancel()
+        await self._control.close()
+        for server, _ in self._web:
+            server.should_exit = True
+        for _, task in self._web:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(task, 3.0)
+        self.radius.close()
+
+
+class _QuietServer(uvicorn.Server):
+    """Leaves the process's signals to us."""
+
+    def install_signal_handlers(self) -> None:
+        """Signals are handled in `run`."""
+
+    def capture_signals(self):  # type: ignore[no-untyped-def]  # uvicorn's own has no types
+        """Signals are handled in `run`."""
+        return _nothing()
+
+
+class _nothing:
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def _listen(listen: Listen) -> socket.socket:
+    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind((listen.host, listen.port))
+    except OSError as error:
+        bound.close()
+        raise UserError(
+            f"The pages cannot be served on {listen}: {(error.strerror or str(error)).lower()};"
+            " stop what uses that port, or set [http] listen."
+        ) from error
+    bound.setblocking(False)
+    return bound
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _text(host: str, port: int, is_tls: bool) -> str:
+    return f"{'https' if is_tls else 'http'}://{_address(host, port)}"
+
+
+async def serve(
+    directory: Path,
+    settings: Settings,
+    *,
+    on_ready: Callable[[Service], None] | None = None,
+    stopping: asyncio.Event | None = None,
+) -> None:
+    """Run a node until `stopping` is set, or SIGTERM or SIGINT where it is not given."""
+    stop = stopping or asyncio.Event()
+    if stopping is None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+    node = await open_node(directory, settings)
+    service = Service(node)
+    try:
+        await service.start()
+        if on_ready is not None:
+            on_ready(service)
+        await stop.wait()
+    finally:
+        await service.stop()
+        await node.close()
+
+
+def run(directory: Path, settings: Settings) -> None:
+    """Own the directory and serve it until told to stop; the first line on stdout is "ready"."""
+
+    def ready(service: Service) -> None:
+        sys.stdout.write(service.ready_line() + "\n")
+        sys.stdout.flush()
+
+    with control.own(directory, "node"):
+        asyncio.run(serve(directory, settings, on_ready=ready))

@@ -1,0 +1,195 @@
+"""Sessions in memory: the open ones, those that ended lately, and what is not yet on disk.
+
+An accounting packet finds its session by the Class we gave, else by gateway and Acct-Session-Id.
+Ended sessions are kept for a while, since packets come late; older ones are read from disk.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from portal.accounts import Account
+from portal.domain.session import Session
+from portal.store.node import Batch, NodeStore, inserted_session, updated_session
+
+ENDED_KEPT = 2_000
+"""Ended sessions kept in memory; a late packet for an older one costs a read."""
+SAME_START_S = 600
+"""Two sessions of one gateway with one Acct-Session-Id and starts further apart are different:
+a gateway without a clock gives the same ids again after a reboot (RFC 2866 5.5 promises no more)."""
+
+
+@dataclass(slots=True, eq=False)
+class Live:
+    """A session with what only the running node knows about it."""
+
+    session: Session
+    account: Account | None
+    serial: str
+    """The card's serial, empty for a user the node does not know."""
+    interim_s: int
+    heard_s: float
+    """Elapsed-time reading of the last packet."""
+    user_name: bytes = b""
+    """The name the gateway uses; never stored, it can be a code typed at the gateway's own page."""
+    source: tuple[str, int] | None = None
+    """Address and port its accounting came from."""
+    local_address: str | None = None
+    """Our address the gateway talks to: a Disconnect must leave from there (RFC 5176 6.1)."""
+    nas_ip: str | None = None
+    nas_id: str | None = None
+    is_new: bool = False
+    """Not yet inserted."""
+    wants_disconnect: bool = False
+    asked_s: float = float("-inf")
+    """Elapsed-time reading of the last Disconnect-Request."""
+
+
+class Sessions:
+    """Open and lately ended sessions, found by id, by Acct-Session-Id, by phone and by address."""
+
+    def __init__(self, store: NodeStore, *, ended_kept: int = ENDED_KEPT):
+        self._store = store
+        self._ended_kept = ended_kept
+        self._by_id: dict[int, Live] = {}
+        self._by_acct: dict[tuple[int, str], Live] = {}
+        self._open_of_mac: dict[str, dict[int, Live]] = {}
+        self._open_at_ip: dict[str, dict[int, Live]] = {}
+        self._open: dict[int, Live] = {}
+        self._ended: OrderedDict[int, None] = OrderedDict()
+        self._dirty: dict[int, Live] = {}
+        self._in_flight: dict[int, Live] = {}
+
+    # -- finding ---------------------------------------------------------------------------
+
+    def open_sessions(self) -> Iterator[Live]:
+        """The open sessions, oldest first; safe against closing while iterating."""
+        return iter(list(self._open.values()))
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def by_id(self, session_id: int) -> Live | None:
+        """A session in memory."""
+        return self._by_id.get(session_id)
+
+    def by_acct(self, gateway_id: int, acct_session_id: str) -> Live | None:
+        """The newest session in memory of a gateway with this Acct-Session-Id."""
+        return self._by_acct.get((gateway_id, acct_session_id))
+
+    def of_mac(self, mac: str) -> list[Live]:
+        """Open sessions of a phone, at any gateway."""
+        return list(self._open_of_mac.get(mac, {}).values())
+
+    def at_ip(self, framed_ip: str) -> list[Live]:
+        """Open sessions with this Framed-IP-Address, at any gateway."""
+        return list(self._open_at_ip.get(framed_ip, {}).values())
+
+    def stored(self, session_id: int) -> Session | None:
+        """A session that is on disk only."""
+        return self._store.session(session_id)
+
+    def stored_without_class(self, gateway_id: int, acct_session_id: str) -> Session | None:
+        """The newest session on disk that was found without Class."""
+        return self._store.session_without_class(gateway_id, acct_session_id)
+
+    # -- changing --------------------------------------------------------------------------
+
+    def add(self, live: Live, *, is_new: bool) -> None:
+        """Take a session into memory; `is_new` inserts it with the next commit."""
+        session = live.session
+        live.is_new = is_new
+        self._by_id[session.id] = live
+        self._by_acct[(session.gateway_id, session.acct_session_id)] = live
+        if session.is_open:
+            self._index(live)
+        else:
+            self._keep_ended(session.id)
+        if is_new:
+            self._dirty[session.id] = live
+
+    def changed(self, live: Live) -> None:
+        """Write the session with the next commit, and follow its opening or closing."""
+        session = live.session
+        self._dirty[session.id] = live
+        if session.is_open and session.id not in self._open:
+            self._ended.pop(session.id, None)
+            self._index(live)
+        elif not session.is_open and session.id in self._open:
+            self._unindex(live)
+            self._keep_ended(session.id)
+
+    def moved_to_ip(self, live: Live, framed_ip: str) -> None:
+        """Note a new Framed-IP-Address of a session."""
+        session = live.session
+        if session.id in self._open:
+            self._unindex(live)
+            session.framed_ip = framed_ip
+            self._index(live)
+        else:
+            session.framed_ip = framed_ip
+
+    def _index(self, live: Live) -> None:
+        session = live.session
+        self._open[session.id] = live
+        if live.account is not None:
+            live.account.sessions[session.id] = session
+        if session.mac is not None:
+            self._open_of_mac.setdefault(session.mac, {})[session.id] = live
+        if session.framed_ip is not None:
+            self._open_at_ip.setdefault(session.framed_ip, {})[session.id] = live
+
+    def _unindex(self, live: Live) -> None:
+        session = live.session
+        del self._open[session.id]
+        if live.account is not None:
+            live.account.sessions.pop(session.id, None)
+        for index, key in (
+            (self._open_of_mac, session.mac),
+            (self._open_at_ip, session.framed_ip),
+        ):
+            if key is not None and key in index:
+                index[key].pop(session.id, None)
+                if not index[key]:
+                    del index[key]
+
+    def _keep_ended(self, session_id: int) -> None:
+        self._ended[session_id] = None
+        self._ended.move_to_end(session_id)
+        if len(self._ended) <= self._ended_kept:
+            return
+        for old_id in self._ended:
+            if old_id not in self._dirty and old_id not in self._in_flight:
+                break
+        else:
+            return
+        del self._ended[old_id]
+        old = self._by_id.pop(old_id)
+        key = (old.session.gateway_id, old.session.acct_session_id)
+        if self._by_acct.get(key) is old:
+            del self._by_acct[key]
+
+    # -- the group commit ------------------------------------------------------------------
+
+    def collect(self, batch: Batch) -> Callable[[bool], None]:
+        """Put everything unwritten into a batch; call the result with whether it was committed."""
+        taken = self._dirty
+        self._dirty = {}
+        self._in_flight = taken
+        new = []
+        for live in taken.values():
+            if live.is_new:
+                live.is_new = False
+                new.append(live)
+                batch.new_sessions.append(inserted_session(live.session))
+            else:
+                batch.sessions.append(updated_session(live.session))
+
+        def settle(is_committed: bool) -> None:
+            self._in_flight = {}
+            if not is_committed:
+                for live in new:
+                    live.is_new = True
+                self._dirty = {**taken, **self._dirty}
+
+        return settle

@@ -1,0 +1,206 @@
+"""The database file: opening, migrations, one writer and one quick reader.
+
+The only module that knows the drivers. SQLite in WAL mode with `synchronous=FULL`: a commit that
+returned survives a power cut. The writer goes through aiosqlite, so that an fsync never stops the
+event loop; the reader is a second, read-only connection for point reads by key, which cost some
+20 microseconds and are not worth a thread hop.
+"""
+
+import asyncio
+import re
+import sqlite3
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+
+FILE_NAME = "pesisir.db"
+MIGRATIONS = Path(__file__).parent / "migrations"
+CACHE_KIB = 8192
+"""Page cache of each connection; 8 MiB keeps the node under its 120 MB."""
+
+Row = sqlite3.Row
+DatabaseError = sqlite3.Error
+
+
+class DatabaseTooNewError(Exception):
+    """The file was written by a newer program; `str()` is one plain sentence."""
+
+
+class DatabaseUnusableError(Exception):
+    """The file cannot be opened or is no database; `str()` is one plain sentence."""
+
+
+def migrations() -> list[tuple[int, list[str]]]:
+    """The numbered steps and their statements, oldest first. A released step is never edited."""
+    steps = []
+    for path in sorted(MIGRATIONS.glob("[0-9]*.sql")):
+        text = re.sub(r"--[^\n]*", "", path.read_text(encoding="utf-8"))
+        statements = [statement.strip() for statement in text.split(";") if statement.strip()]
+        steps.append((int(path.name.split("_")[0]), statements))
+    return steps
+
+
+def migrate(path: Path, steps: Sequence[tuple[int, Iterable[str]]] | None = None) -> None:
+    """Bring the file at `path` to the newest schema; create it when it is not there.
+
+    Each step and its version number are one transaction. Raises DatabaseTooNewError when the file
+    is ahead of this program, DatabaseUnusableError when it cannot be used at all.
+    """
+    plan = migrations() if steps is None else steps
+    newest = plan[-1][0]
+    try:
+        connection = sqlite3.connect(path, isolation_level=None)
+    except sqlite3.Error as error:
+        raise DatabaseUnusableError(f"The database {path} cannot be opened: {error}.") from error
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > newest:
+            raise DatabaseTooNewError(
+                f"The database {path} has schema version {version}, newer than this program's "
+                f"{newest}; install the newer program again, nothing was changed."
+            )
+        for number, statements in plan:
+            if number <= version:
+                continue
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                for statement in statements:
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {number:d}")
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise DatabaseUnusableError(f"The database {path} cannot be used: {error}.") from error
+    finally:
+        connection.close()
+
+
+class Database:
+    """One writer and one reader of a database file."""
+
+    def __init__(self, path: Path, writer: aiosqlite.Connection, reader: sqlite3.Connection):
+        self.path = path
+        self._writer = writer
+        self._reader = reader
+        self._lock = asyncio.Lock()
+
+    @classmethod
+    async def open(cls, path: Path) -> "Database":
+        """Open a migrated file. The caller holds the directory's lock: there is one writer."""
+        writer = await aiosqlite.connect(path, isolation_level="IMMEDIATE", timeout=5.0)
+        for pragma in (
+            "PRAGMA synchronous=FULL",
+            "PRAGMA foreign_keys=ON",
+            "PRAGMA secure_delete=FAST",
+            "PRAGMA wal_autocheckpoint=1000",
+            "PRAGMA journal_size_limit=16777216",
+            f"PRAGMA cache_size=-{CACHE_KIB:d}",
+        ):
+            await writer.execute(pragma)
+        reader = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)
+        reader.row_factory = sqlite3.Row
+        reader.execute(f"PRAGMA cache_size=-{CACHE_KIB:d}")
+        return cls(path, writer, reader)
+
+    async def close(self) -> None:
+        """Close both connections; what was not committed is gone."""
+        self._reader.close()
+        await self._writer.close()
+
+    def one(self, sql: str, parameters: Sequence[Any] = ()) -> Row | None:
+        """The first row, read in place: only for look-ups by key."""
+        row: Row | None = self._reader.execute(sql, parameters).fetchone()
+        return row
+
+    def all(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """All rows, read in place: only for short lists, or before the node listens."""
+        return self._reader.execute(sql, parameters).fetchall()
+
+    async def all_slowly(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """All rows of a longer query, read in a thread of its own so that RADIUS goes on."""
+
+        def read() -> list[Row]:
+            connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
+            try:
+                connection.row_factory = sqlite3.Row
+                return connection.execute(sql, parameters).fetchall()
+            finally:
+                connection.close()
+
+        return await asyncio.to_thread(read)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator["Transaction"]:
+        """One transaction, alone on the writer: committed at the end, rolled back on an exception."""
+        async with self._lock:
+            try:
+                yield Transaction(self._writer)
+                await self._writer.commit()
+            except BaseException:
+                await self._writer.rollback()
+                raise
+
+    async def backup_to(self, path: Path) -> None:
+        """Write a compact copy of the committed database to `path`, which must not exist."""
+
+        def copy() -> None:
+            connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
+            try:
+                connection.execute("VACUUM INTO ?", (str(path),))
+            finally:
+                connection.close()
+
+        await asyncio.to_thread(copy)
+
+
+class Transaction:
+    """What may be done inside `Database.transaction`."""
+
+    def __init__(self, connection: aiosqlite.Connection):
+        self._connection = connection
+
+    async def run(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        """Execute one statement; return the number of rows it changed."""
+        async with self._connection.execute(sql, parameters) as cursor:
+            return cursor.rowcount
+
+    async def insert(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        """Execute one INSERT; return the row id."""
+        async with self._connection.execute(sql, parameters) as cursor:
+            return int(cursor.lastrowid or 0)
+
+    async def run_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Execute one statement for many rows in a single hop to the writer's thread."""
+        await self._connection.executemany(sql, rows)
+
+
+def check_file(path: Path) -> str | None:
+    """None when SQLite finds the file sound, else what it says (`PRAGMA quick_check`)."""
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            answer = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        return str(error)
+    return None if answer == "ok" else answer
+
+
+def schema_version(path: Path) -> int:
+    """The schema version of a file; raises DatabaseUnusableError when it is no database."""
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            return int(connection.execute("PRAGMA user_version").fetchone()[0])
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise DatabaseUnusableError(f"The database {path} cannot be used: {error}.") from error

@@ -1,0 +1,480 @@
+"""The node's SQL: what the use cases read at start, by key, and write in one commit.
+
+Every statement stands next to the function that runs it. Nothing is decided here.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from portal.domain.session import Session
+from portal.store.db import Database, Row, Transaction
+
+_SESSION = (
+    "id, voucher_id, gateway_id, site_id, acct_session_id, mac, framed_ip, has_class, started_at,"
+    " granted_octets, granted_s, last_seen_at, ended_at, end_cause, is_stopped, is_superseded,"
+    " input_octets, output_octets, session_time_s, raw_input_octets, raw_output_octets,"
+    " counted_s, pending_day, pending_octets, pending_s"
+)
+_INSERT_SESSION = f"INSERT INTO session ({_SESSION}) VALUES ({', '.join('?' * 25)})"  # noqa: S608
+_UPDATE_SESSION = (
+    "UPDATE session SET framed_ip = ?, granted_octets = ?, granted_s = ?, last_seen_at = ?,"
+    " ended_at = ?, end_cause = ?, is_stopped = ?, is_superseded = ?, input_octets = ?,"
+    " output_octets = ?, session_time_s = ?, raw_input_octets = ?, raw_output_octets = ?,"
+    " counted_s = ?, pending_day = ?, pending_octets = ?, pending_s = ? WHERE id = ?"
+)
+
+
+def _day(ordinal: int) -> str | None:
+    return date.fromordinal(ordinal).isoformat() if ordinal else None
+
+
+def inserted_session(session: Session) -> tuple[Any, ...]:
+    """A new session as the row to insert."""
+    s = session
+    return (
+        *(s.id, s.voucher_id, s.gateway_id, s.site_id, s.acct_session_id, s.mac, s.framed_ip),
+        *(s.has_class, s.started_at, s.granted_octets, s.granted_s, s.last_seen_at, s.ended_at),
+        *(s.end_cause, s.is_stopped, s.is_superseded, s.input_octets, s.output_octets),
+        *(s.session_time_s, s.raw_input_octets, s.raw_output_octets, s.counted_s),
+        *(_day(s.pending_day), s.pending_octets, s.pending_s),
+    )
+
+
+def updated_session(session: Session) -> tuple[Any, ...]:
+    """A known session as the parameters of its update."""
+    s = session
+    return (
+        *(s.framed_ip, s.granted_octets, s.granted_s, s.last_seen_at, s.ended_at, s.end_cause),
+        *(s.is_stopped, s.is_superseded, s.input_octets, s.output_octets, s.session_time_s),
+        *(s.raw_input_octets, s.raw_output_octets, s.counted_s, _day(s.pending_day)),
+        *(s.pending_octets, s.pending_s, s.id),
+    )
+
+
+def read_session(row: Row) -> Session:
+    """A stored row as the domain's session."""
+    pending_day = row["pending_day"]
+    return Session(
+        id=row["id"],
+        voucher_id=row["voucher_id"],
+        gateway_id=row["gateway_id"],
+        site_id=row["site_id"],
+        acct_session_id=row["acct_session_id"],
+        mac=row["mac"],
+        framed_ip=row["framed_ip"],
+        has_class=bool(row["has_class"]),
+        started_at=row["started_at"],
+        granted_octets=row["granted_octets"],
+        granted_s=row["granted_s"],
+        last_seen_at=row["last_seen_at"],
+        ended_at=row["ended_at"],
+        end_cause=row["end_cause"],
+        is_stopped=bool(row["is_stopped"]),
+        is_superseded=bool(row["is_superseded"]),
+        input_octets=row["input_octets"],
+        output_octets=row["output_octets"],
+        session_time_s=row["session_time_s"],
+        raw_input_octets=row["raw_input_octets"],
+        raw_output_octets=row["raw_output_octets"],
+        counted_s=row["counted_s"],
+        pending_day=date.fromisoformat(pending_day).toordinal() if pending_day else 0,
+        pending_octets=row["pending_octets"],
+        pending_s=row["pending_s"],
+    )
+
+
+@dataclass(slots=True)
+class Batch:
+    """Everything that one commit writes. Rows are final: they are taken when the commit begins."""
+
+    new_sessions: list[tuple[Any, ...]] = field(default_factory=list)
+    sessions: list[tuple[Any, ...]] = field(default_factory=list)
+    usage: list[tuple[int, str, int, int]] = field(default_factory=list)
+    """(account, day, octets, seconds) to add."""
+    accounts: list[tuple[Any, ...]] = field(default_factory=list)
+    """(first_used_at, total_octets, total_s, move_day, move_count, last_session_id, id)."""
+    devices: list[tuple[Any, ...]] = field(default_factory=list)
+    used_vouchers: list[tuple[int]] = field(default_factory=list)
+    """Accounts whose card was used for the first time: the sealed copy of its code goes."""
+    gigaword_gateways: list[tuple[int]] = field(default_factory=list)
+    login_bases: list[tuple[str, int]] = field(default_factory=list)
+    learned: list[tuple[str]] = field(default_factory=list)
+    outages: list[tuple[int, int | None]] = field(default_factory=list)
+    box: list[tuple[str, str]] = field(default_factory=list)
+
+
+_BATCH_SQL: tuple[tuple[str, str], ...] = (
+    ("new_sessions", _INSERT_SESSION),
+    ("sessions", _UPDATE_SESSION),
+    (
+        "usage",
+        "INSERT INTO usage_day (account_id, day, octets, seconds) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (account_id, day) DO UPDATE"
+        " SET octets = octets + excluded.octets, seconds = seconds + excluded.seconds",
+    ),
+    (
+        "accounts",
+        "UPDATE account SET first_used_at = ?, total_octets = ?, total_s = ?, move_day = ?,"
+        " move_count = ?, last_session_id = ? WHERE id = ?",
+    ),
+    (
+        "devices",
+        "INSERT INTO device (account_id, mac, is_remembered, gateway_id, session_id,"
+        " granted_octets, granted_s, granted_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (account_id, mac) DO UPDATE SET is_remembered = excluded.is_remembered,"
+        " gateway_id = excluded.gateway_id, session_id = excluded.session_id,"
+        " granted_octets = excluded.granted_octets, granted_s = excluded.granted_s,"
+        " granted_at = excluded.granted_at",
+    ),
+    (
+        "used_vouchers",
+        "UPDATE voucher SET sealed_code = NULL WHERE account_id = ? AND sealed_code IS NOT NULL",
+    ),
+    ("gigaword_gateways", "UPDATE gateway SET sends_gigawords = 1 WHERE id = ?"),
+    ("login_bases", "UPDATE gateway SET login_base = ? WHERE id = ?"),
+    ("learned", "INSERT INTO learned_address (address) VALUES (?) ON CONFLICT DO NOTHING"),
+    (
+        "outages",
+        "INSERT INTO outage (started_at, ended_at) VALUES (?, ?)"
+        " ON CONFLICT (started_at) DO UPDATE SET ended_at = excluded.ended_at",
+    ),
+    (
+        "box",
+        "INSERT INTO box (name, value) VALUES (?, ?)"
+        " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+    ),
+)
+
+_VOUCHER = (
+    "SELECT v.id, v.account_id, v.batch_id, v.site_id, v.serial, v.last4, v.sealed_code,"
+    " v.issued_at, v.use_before_at, v.revoked_at, v.replaced_at, v.end_reason, a.profile,"
+    " a.first_used_at, a.total_octets, a.total_s, a.move_day, a.move_count, a.last_session_id"
+    " FROM voucher v JOIN account a ON a.id = v.account_id"
+)
+
+_END_VOUCHER = "UPDATE voucher SET {column} = ?, end_reason = ?, sealed_code = NULL WHERE id = ?"
+
+
+class NodeStore:
+    """Reads and writes of a node over its Database."""
+
+    def __init__(self, database: Database):
+        self.database = database
+
+    # -- the group commit ------------------------------------------------------------------
+
+    async def commit(self, batch: Batch) -> None:
+        """Write a batch in one transaction; when this returns it survives a power cut."""
+        async with self.database.transaction() as transaction:
+            for name, sql in _BATCH_SQL:
+                rows = getattr(batch, name)
+                if rows:
+                    await transaction.run_many(sql, rows)
+
+    # -- at start --------------------------------------------------------------------------
+
+    def box(self) -> dict[str, str]:
+        """The node's own few values: boot number, latest time, serial of the last batch."""
+        return {
+            row["name"]: row["value"] for row in self.database.all("SELECT name, value FROM box")
+        }
+
+    def sites(self) -> list[Row]:
+        """All sites, oldest first."""
+        return self.database.all(
+            "SELECT id, code, name, zone, helper, power_window, announcement FROM site ORDER BY id"
+        )
+
+    def gateways(self) -> list[Row]:
+        """All gateways, oldest first."""
+        return self.database.all(
+            "SELECT id, site_id, name, family, address, nas_id, secret, uam_secret, mac_auth,"
+            " login_base, sends_gigawords FROM gateway ORDER BY id"
+        )
+
+    def profiles(self) -> list[Row]:
+        """All profiles by name."""
+        return self.database.all("SELECT name, limits FROM profile ORDER BY name")
+
+    def learned_addresses(self) -> list[str]:
+        """Source addresses that have sent a valid Message-Authenticator."""
+        rows = self.database.all("SELECT address FROM learned_address")
+        return [row["address"] for row in rows]
+
+    def open_sessions(self) -> list[Session]:
+        """Sessions that had not ended, oldest first."""
+        rows = self.database.all(
+            f"SELECT {_SESSION} FROM session WHERE ended_at IS NULL ORDER BY id"  # noqa: S608
+        )
+        return [read_session(row) for row in rows]
+
+    def outages(self, since_at: int) -> list[tuple[int, int | None]]:
+        """Backhaul outages that had not ended before `since_at`, oldest first."""
+        rows = self.database.all(
+            "SELECT started_at, ended_at FROM outage WHERE ended_at IS NULL OR ended_at >= ?"
+            " ORDER BY started_at",
+            (since_at,),
+        )
+        return [(row["started_at"], row["ended_at"]) for row in rows]
+
+    # -- by key ----------------------------------------------------------------------------
+
+    def voucher_by_hash(self, code_hash: bytes) -> Row | None:
+        """The card with this code, by the keyed hash of the code."""
+        return self.database.one(f"{_VOUCHER} WHERE v.code_hash = ?", (code_hash,))
+
+    def voucher_by_serial(self, serial: str) -> Row | None:
+        """The card with this serial."""
+        return self.database.one(f"{_VOUCHER} WHERE v.serial = ?", (serial,))
+
+    def voucher_by_id(self, voucher_id: int) -> Row | None:
+        """The card with this row id."""
+        return self.database.one(f"{_VOUCHER} WHERE v.id = ?", (voucher_id,))
+
+    def current_voucher(self, account_id: int) -> Row | None:
+        """The newest card of an account."""
+        return self.database.one(
+            f"{_VOUCHER} WHERE v.account_id = ? ORDER BY v.id DESC LIMIT 1", (account_id,)
+        )
+
+    def account_days(self, account_id: int, since_day: str) -> list[Row]:
+        """What an account used on each day since `since_day`."""
+        return self.database.all(
+            "SELECT day, octets, seconds FROM usage_day WHERE account_id = ? AND day >= ?",
+            (account_id, since_day),
+        )
+
+    def account_devices(self, account_id: int) -> list[Row]:
+        """The phones of an account."""
+        return self.database.all(
+            "SELECT mac, is_remembered, gateway_id, session_id, granted_octets, granted_s,"
+            " granted_at FROM device WHERE account_id = ?",
+            (account_id,),
+        )
+
+    def account_of_mac(self, mac: str) -> Row | None:
+        """The account this phone logged in to last, and whether it may come back without typing."""
+        return self.database.one(
+            "SELECT account_id, is_remembered FROM device WHERE mac = ?"
+            " ORDER BY granted_at DESC, session_id DESC LIMIT 1",
+            (mac,),
+        )
+
+    def session(self, session_id: int) -> Session | None:
+        """The session with this id."""
+        row = self.database.one(
+            f"SELECT {_SESSION} FROM session WHERE id = ?",  # noqa: S608
+            (session_id,),
+        )
+        return None if row is None else read_session(row)
+
+    def session_without_class(self, gateway_id: int, acct_session_id: str) -> Session | None:
+        """The newest session of a gateway that returned no Class, by its Acct-Session-Id."""
+        row = self.database.one(
+            f"SELECT {_SESSION} FROM session WHERE has_class = 0 AND gateway_id = ?"  # noqa: S608
+            " AND acct_session_id = ? ORDER BY id DESC LIMIT 1",
+            (gateway_id, acct_session_id),
+        )
+        return None if row is None else read_session(row)
+
+    def last_session_id(self) -> int:
+        """The highest session id ever given, 0 when there is none."""
+        row = self.database.one("SELECT COALESCE(MAX(id), 0) AS id FROM session")
+        return 0 if row is None else int(row["id"])
+
+    # -- lists for people ------------------------------------------------------------------
+
+    async def list_sessions(
+        self,
+        *,
+        only_open: bool,
+        since_at: int | None,
+        account_id: int | None,
+        gateway_id: int | None,
+        limit: int,
+    ) -> list[tuple[Session, str | None]]:
+        """Sessions newest first with the serial of their card."""
+        columns = ", ".join(f"s.{name.strip()}" for name in _SESSION.split(","))
+        where = ["1 = 1"]
+        parameters: list[Any] = []
+        if only_open:
+            where.append("s.ended_at IS NULL")
+        if since_at is not None:
+            where.append("s.last_seen_at >= ?")
+            parameters.append(since_at)
+        if account_id is not None:
+            where.append("v.account_id = ?")
+            parameters.append(account_id)
+        if gateway_id is not None:
+            where.append("s.gateway_id = ?")
+            parameters.append(gateway_id)
+        rows = await self.database.all_slowly(
+            f"SELECT {columns}, v.serial AS serial FROM session s"  # noqa: S608
+            " LEFT JOIN voucher v ON v.id = s.voucher_id"
+            f" WHERE {' AND '.join(where)} ORDER BY s.id DESC LIMIT ?",
+            (*parameters, limit),
+        )
+        return [(read_session(row), row["serial"]) for row in rows]
+
+    async def list_vouchers(
+        self, *, site_id: int | None, batch: str | None, limit: int
+    ) -> list[Row]:
+        """Cards newest first; `batch` is the part of the serial before the dash."""
+        return await self.database.all_slowly(
+            f"{_VOUCHER} WHERE (? IS NULL OR v.site_id = ?) AND (? IS NULL OR v.serial LIKE ?)"
+            " ORDER BY v.id DESC LIMIT ?",
+            (site_id, site_id, batch, f"{batch}-%", limit),
+        )
+
+    def vouchers_of_batch(self, batch_id: int) -> list[Row]:
+        """The cards of one batch in the order of their numbers."""
+        return self.database.all(f"{_VOUCHER} WHERE v.batch_id = ? ORDER BY v.id", (batch_id,))
+
+    def count_vouchers(self, profile: str) -> int:
+        """How many cards follow a profile."""
+        row = self.database.one(
+            "SELECT COUNT(*) AS n FROM account a JOIN voucher v ON v.account_id = a.id"
+            " WHERE a.profile = ?",
+            (profile,),
+        )
+        return 0 if row is None else int(row["n"])
+
+    # -- changes by people -----------------------------------------------------------------
+
+    async def add_site(self, code: str, name: str, zone: str) -> int:
+        """Insert a site; return its id."""
+        async with self.database.transaction() as transaction:
+            return await transaction.insert(
+                "INSERT INTO site (code, name, zone) VALUES (?, ?, ?)", (code, name, zone)
+            )
+
+    async def set_site(self, site_id: int, fields: dict[str, str]) -> None:
+        """Change the given columns of a site."""
+        assignments = ", ".join(f"{column} = ?" for column in fields)
+        async with self.database.transaction() as transaction:
+            await transaction.run(
+                f"UPDATE site SET {assignments} WHERE id = ?",  # noqa: S608
+                (*fields.values(), site_id),
+            )
+
+    async def add_gateway(self, columns: dict[str, Any]) -> int:
+        """Insert a gateway; return its id."""
+        async with self.database.transaction() as transaction:
+            return await transaction.insert(
+                f"INSERT INTO gateway ({', '.join(columns)})"  # noqa: S608
+                f" VALUES ({', '.join('?' * len(columns))})",
+                tuple(columns.values()),
+            )
+
+    async def set_gateway(self, gateway_id: int, columns: dict[str, Any]) -> None:
+        """Change the given columns of a gateway."""
+        assignments = ", ".join(f"{column} = ?" for column in columns)
+        async with self.database.transaction() as transaction:
+            await transaction.run(
+                f"UPDATE gateway SET {assignments} WHERE id = ?",  # noqa: S608
+                (*columns.values(), gateway_id),
+            )
+
+    async def remove_gateway(self, gateway_id: int) -> None:
+        """Delete a gateway; its sessions keep its number."""
+        async with self.database.transaction() as transaction:
+            await transaction.run("DELETE FROM gateway WHERE id = ?", (gateway_id,))
+
+    async def set_profile(self, name: str, limits: str) -> None:
+        """Insert or replace a profile."""
+        async with self.database.transaction() as transaction:
+            await transaction.run(
+                "INSERT INTO profile (name, limits) VALUES (?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET limits = excluded.limits",
+                (name, limits),
+            )
+
+    async def remove_profile(self, name: str) -> None:
+        """Delete a profile that no card follows."""
+        async with self.database.transaction() as transaction:
+            await transaction.run("DELETE FROM profile WHERE name = ?", (name,))
+
+    async def issue(
+        self,
+        *,
+        site_id: int,
+        profile: str,
+        note: str,
+        issued_at: int,
+        use_before_at: int | None,
+        cards: Iterable[tuple[str, bytes, str, bytes]],
+        batch_number: int,
+        replaces: Sequence[tuple[int, int]] | None = None,
+        reason: str | None = None,
+    ) -> int:
+        """Insert a batch of cards, each (serial, code hash, last four, sealed code); return its id.
+
+        Every card gets an account of its own; with `replaces`, the (card, account) of as many old
+        cards, each takes over that account instead, and the old card ends for `reason`.
+        """
+        async with self.database.transaction() as transaction:
+            batch_id = await transaction.insert(
+                "INSERT INTO batch (site_id, profile, note, issued_at) VALUES (?, ?, ?, ?)",
+                (site_id, profile, note, issued_at),
+            )
+            listed = list(cards)
+            accounts: Sequence[int]
+            if replaces is None:
+                first = await self._add_accounts(transaction, profile, len(listed))
+                accounts = range(first, first + len(listed))
+            else:
+                accounts = [account for _, account in replaces]
+                await transaction.run_many(
+                    _END_VOUCHER.format(column="replaced_at"),
+                    [(issued_at, reason, old) for old, _ in replaces],
+                )
+            await transaction.run_many(
+                "INSERT INTO voucher (account_id, batch_id, site_id, serial, code_hash, last4,"
+                " sealed_code, issued_at, use_before_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (account, batch_id, site_id, *card, issued_at, use_before_at)
+                    for account, card in zip(accounts, listed, strict=True)
+                ],
+            )
+            await transaction.run(
+                "INSERT INTO box (name, value) VALUES ('batch_number', ?)"
+                " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                (str(batch_number),),
+            )
+            return batch_id
+
+    async def _add_accounts(self, transaction: Transaction, profile: str, count: int) -> int:
+        first = await transaction.insert("INSERT INTO account (profile) VALUES (?)", (profile,))
+        await transaction.run_many(
+            "INSERT INTO account (id, profile) VALUES (?, ?)",
+            [(first + n, profile) for n in range(1, count)],
+        )
+        return first
+
+    async def revoke_vouchers(self, voucher_ids: Sequence[int], at: int, reason: str) -> None:
+        """Mark cards as revoked for a reason."""
+        async with self.database.transaction() as transaction:
+            await transaction.run_many(
+                _END_VOUCHER.format(column="revoked_at"),
+                [(at, reason, voucher_id) for voucher_id in voucher_ids],
+            )
+
+    async def forget_sealed_before(self, issued_before_at: int) -> int:
+        """Drop the sealed copies of codes issued before a moment; return how many."""
+        async with self.database.transaction() as transaction:
+            return await transaction.run(
+                "UPDATE voucher SET sealed_code = NULL"
+                " WHERE sealed_code IS NOT NULL AND issued_at < ?",
+                (issued_before_at,),
+            )
+
+    async def add_operator(self, name: str, password_hash: str, created_at: int) -> None:
+        """Insert the first admin, whose one-time password must be changed at the first sign-in."""
+        async with self.database.transaction() as transaction:
+            await transaction.run(
+                "INSERT INTO operator (name, role, password_hash, must_change, created_at)"
+                " VALUES (?, 'admin', ?, 1, ?)",
+                (name, password_hash, created_at),
+            )

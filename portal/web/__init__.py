@@ -1,0 +1,1 @@
+"""The web faces: parse a request, call one use case, render."""

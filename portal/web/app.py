@@ -1,0 +1,193 @@
+"""App: the node's web application, built once from the parts it needs."""
+
+import logging
+import re
+import traceback
+from collections.abc import Callable, Sequence
+
+from prometheus_client import REGISTRY, CollectorRegistry
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from portal.admin import Admin
+from portal.door import Door
+from portal.settings import Http
+from portal.web.api import Api
+from portal.web.arrivals import code_in_path, query_of
+from portal.web.forms import Seals
+from portal.web.pages import SECURITY_HEADERS, Pages, redirect
+from portal.web.resident import Resident, help_number
+from portal.web.text import Texts
+from portal.web.visit import BackhaulState, Reception
+from radius.nas import ArrivalError, family, family_names
+
+log = logging.getLogger(__name__)
+
+ANY_HOST = ("/captive-portal/api", "/healthz", "/metrics")
+"""Answered whatever the Host: programs use whatever address they were given."""
+PROBE_PATHS = frozenset(
+    (
+        "/generate_204",
+        "/gen_204",
+        "/hotspot-detect.html",
+        "/library/test/success.html",
+        "/connecttest.txt",
+        "/redirect",
+        "/ncsi.txt",
+        "/success.txt",
+        "/canonical.html",
+        "/check_network_status.txt",
+        "/nm",
+        "/nm-check.txt",
+        "/static/hotspot.txt",
+        "/kindle-wifi/wifistub.html",
+    )
+)
+"""What operating systems ask for to see whether they are online (radius-conformance B.3)."""
+
+
+OTHER_FACES = ("/operator/",)
+"""Paths on which nothing is an arrival."""
+
+# What could be a code in the text of an exception.
+_CODES = re.compile(r"\d{4}[ -]?\d{4}[ -]?\d{4}")
+_HIDDEN = "**** **** ****"
+
+
+def build(
+    *,
+    door: Door,
+    admin: Admin,
+    backhaul: Callable[[], BackhaulState],
+    http: Http,
+    texts: Texts,
+    now: Callable[[], int],
+    secret: bytes,
+    is_healthy: Callable[[], bool],
+    registry: CollectorRegistry = REGISTRY,
+    retention_days: int | None = None,
+    routes: Sequence[BaseRoute] = (),
+) -> Starlette:
+    """Return the application for residents.
+
+    `now` is the node's time in epoch seconds UTC; `secret` signs forms and links, at least 16
+    octets that survive a restart; `retention_days` is after how many days personal parts are
+    deleted, None says nothing about it; `routes` are those of other faces and come first.
+
+    Serve it without an access log (paths hold codes) and without the server's own handling of
+    X-Forwarded-For. Raises ValueError for a short secret, and errors of Pages and Texts.
+    """
+    seals = Seals(secret)
+    pages = Pages()
+    reception = Reception(
+        admin=admin, seals=seals, texts=texts, http=http, now=now, backhaul=backhaul
+    )
+    resident = Resident(
+        door=door, reception=reception, pages=pages, seals=seals, retention_days=retention_days
+    )
+    api = Api(door=door, reception=reception, is_healthy=is_healthy, registry=registry)
+    return Starlette(
+        routes=[
+            *routes,
+            Route("/captive-portal/api", api.captive_portal),
+            Route("/healthz", api.health),
+            Route("/metrics", api.metrics),
+            Route("/", resident.home),
+            Route("/login", resident.home),
+            Route("/login", resident.log_in, methods=["POST"]),
+            Route("/connected", resident.connected),
+            Route("/status", resident.status),
+            Route("/logout", resident.log_out_page),
+            Route("/logout", resident.log_out, methods=["POST"]),
+            Route("/terms", resident.terms),
+            Route("/privacy", resident.privacy),
+            Route("/v/{code}", resident.prefilled),
+            Route("/{code}", resident.prefilled),
+        ],
+        middleware=[
+            Middleware(Guard, resident=resident),
+            Middleware(FrontDoor, reception=reception),
+        ],
+        exception_handlers={HTTPException: resident.refused},
+    )
+
+
+class FrontDoor:
+    """Sends strangers to the right page: an arrival on any path is one, and what was meant for
+    another host, or for a test of the phone's system, is led to the portal.
+    """
+
+    def __init__(self, app: ASGIApp, reception: Reception) -> None:
+        self._app = app
+        self._reception = reception
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer with a redirect, or pass the request on."""
+        if scope["type"] != "http" or scope["path"] in ANY_HOST:
+            await self._app(scope, receive, send)
+            return
+        path: str = scope["path"]
+        if scope["method"] in ("GET", "HEAD") and not path.startswith(OTHER_FACES):
+            query = query_of(scope["query_string"].decode("latin-1"))
+            if _is_arrival(query):
+                # raw_path stays: the gateway's signature is over the address as it wrote it.
+                await self._app({**scope, "path": "/"}, receive, send)
+                return
+        request = Request(scope)
+        is_own = self._reception.is_own_host(request)
+        if is_own and path not in PROBE_PATHS:
+            await self._app(scope, receive, send)
+            return
+        code = code_in_path(path)
+        url = self._reception.own_url(request) + ("/" if code is None else f"/{code}")
+        await redirect(url, status=302, close=True)(scope, receive, send)
+
+
+def _is_arrival(query: dict[str, str]) -> bool:
+    for name in family_names():
+        try:
+            if family(name).read_arrival(query, allow_loopback=True) is not None:
+                return True
+        except ArrivalError:
+            return True
+    return False
+
+
+class Guard:
+    """Turns an error of ours into a page with a number that the log has too."""
+
+    def __init__(self, app: ASGIApp, resident: Resident) -> None:
+        self._app = app
+        self._resident = resident
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the request; an exception before the first octet becomes a page, and a log line."""
+        is_started = False
+
+        async def noting_send(message: Message) -> None:
+            nonlocal is_started
+            is_started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting_send)
+        except Exception:
+            number = help_number()
+            log.error("%s: a page failed\n%s", number, _CODES.sub(_HIDDEN, traceback.format_exc()))
+            if scope["type"] != "http" or is_started:
+                raise
+            try:
+                response = self._resident.fault(Request(scope), number)
+            except Exception:
+                log.exception("%s: the page about it failed too", number)
+                response = PlainTextResponse(
+                    f"Maaf, ada gangguan di alat kami. Nomor bantuan: {number}\n",
+                    500,
+                    headers=dict(SECURITY_HEADERS),
+                )
+            await response(scope, receive, send)

@@ -1,0 +1,106 @@
+"""Pages: templates to responses, with the headers every page for residents carries.
+
+One response is one whole page: its style stands in it, it asks for nothing else, and its
+Content-Security-Policy allows nothing else. Templates are compiled when the program starts, so a
+mistake in one stops the start and not a resident.
+"""
+
+import hashlib
+import re
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+
+from portal.resources import data_dir
+
+SECURITY_HEADERS: Mapping[str, str] = {
+    "cache-control": "no-store",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+"""On every response. HSTS is never sent: at level 0 there is no certificate, and phones would
+remember the demand for one."""
+
+# What may stand in an address as it is; everything else, line ends too, is percent-encoded.
+_URL_SIGNS = ":/%#?=@[]!$&'()*+,;~"
+
+
+class Pages:
+    """The residents' pages, ready to fill in."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        """Compile every template of `directory` (default: the installed `templates`).
+
+        Raises jinja2.TemplateError for a template that does not compile.
+        """
+        root = directory or data_dir("templates")
+        self._environment = Environment(
+            loader=FileSystemLoader(root),
+            autoescape=select_autoescape(default=True),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+        )
+        self._templates = {
+            path.stem: self._environment.get_template(f"resident/{path.name}")
+            for path in sorted((root / "resident").glob("*.html"))
+        }
+        # Without line ends the hash is the same on every checkout, and the page is shorter.
+        style = re.sub(r"\s*\n\s*", "", (root / "resident" / "style.css").read_text("utf-8"))
+        self._style = Markup(style)
+        self._style_hash = b64encode(hashlib.sha256(style.encode()).digest()).decode()
+
+    def respond(
+        self,
+        name: str,
+        values: Mapping[str, object],
+        *,
+        status: int = 200,
+        form_action: Sequence[str] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """Fill in the template `name` and return the page.
+
+        `form_action`: the origins, besides our own, that a form of this page may lead to; Chromium
+        holds redirects after a POST to them as well. Raises jinja2.UndefinedError for a value the
+        template wants and does not get.
+        """
+        text = self._templates[name].render(values, css=self._style)
+        policy = "; ".join(
+            (
+                "default-src 'none'",
+                f"style-src 'sha256-{self._style_hash}'",
+                "img-src data:",
+                " ".join(("form-action 'self'", *form_action)),
+                "base-uri 'none'",
+                "frame-ancestors 'none'",
+            )
+        )
+        return HTMLResponse(
+            text,
+            status,
+            headers={**SECURITY_HEADERS, "content-security-policy": policy, **(headers or {})},
+        )
+
+
+def redirect(url: str, *, status: int = 303, close: bool = False) -> Response:
+    """Send the phone to `url`, which the caller has built or checked.
+
+    The body is there for Android, which takes an answer of 4 bytes or less for a broken network
+    and not for a portal (AOSP, NetworkMonitor). `close` ends the connection, so that a probe made
+    after the login does not travel over one that the gateway had intercepted.
+    """
+    headers = {
+        **SECURITY_HEADERS,
+        "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+        "location": quote(url, safe=_URL_SIGNS),
+    }
+    if close:
+        headers["connection"] = "close"
+    return PlainTextResponse("WiFi: buka halaman ini di browser.\n", status, headers=headers)
