@@ -70,6 +70,8 @@ DECISIONS_KEPT = 5_000
 REFUSAL_KEPT_S = 60.0
 EVENT_TIMESTAMP_TRUST_S = 600
 """A gateway's own time of an event is believed this near to ours (item 38)."""
+RESENT_WITHIN_S = 30
+"""A gateway that stamps no times may resend a Start this long after the Stop (seen: 14 s)."""
 COUNTER_MAX_OCTETS = 1 << 50
 """A petabyte in one session is a broken counter."""
 ACCOUNTING_ON, ACCOUNTING_OFF = 7, 8
@@ -170,6 +172,7 @@ class Aaa:
         self._refusals: OrderedDict[tuple[int, str], tuple[float, Reason, int | None]] = (
             OrderedDict()
         )
+        self.reject_after_s = REJECT_AFTER_S
         self.heard_s: dict[int, float] = {}
         """Elapsed-time reading of each gateway's last packet."""
 
@@ -257,7 +260,9 @@ class Aaa:
             )
         if not must_wait:
             if key is not None:
-                self._keep(key, _Known(self._elapsed_s() + DECISION_KEPT_S, ACCESS_ACCEPT, attributes))
+                self._keep(
+                    key, _Known(self._elapsed_s() + DECISION_KEPT_S, ACCESS_ACCEPT, attributes)
+                )
             exchange.answer(ACCESS_ACCEPT, attributes)
             return
         waiting = [exchange]
@@ -416,7 +421,7 @@ class Aaa:
             exchange.answer(ACCESS_REJECT, attributes)
             return
         asyncio.get_running_loop().call_later(
-            REJECT_AFTER_S, exchange.answer, ACCESS_REJECT, attributes
+            self.reject_after_s, exchange.answer, ACCESS_REJECT, attributes
         )
 
     def last_refusal(
@@ -831,7 +836,7 @@ def _is_same(session: Session, packet: Packet, report: Report) -> bool:
     if time_s is None:
         return True
     started_at = report.event_at - time_s
-    if session.is_stopped and session.ended_at is not None and started_at > session.ended_at:
+    if session.is_stopped and started_at > (session.ended_at or 0) + RESENT_WITHIN_S:
         return False
     if abs(started_at - session.started_at) <= SAME_START_S:
         return True

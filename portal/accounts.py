@@ -242,7 +242,8 @@ class Accounts:
         zone = self._zone_of_site(row["site_id"])
         usage = Usage(zone, total_octets=row["total_octets"], total_s=row["total_s"])
         since_at = min(
-            hours.window_at("week", now, zone).start_at, hours.window_at("month", now, zone).start_at
+            hours.window_at("week", now, zone).start_at,
+            hours.window_at("month", now, zone).start_at,
         )
         for day in self._store.account_days(
             row["account_id"], hours.day_of(since_at, zone).isoformat()

@@ -101,7 +101,9 @@ class GroupCommit:
         except DatabaseError as error:
             self.failures += 1
             if self.is_healthy:
-                log.error("commit_failed error=%s; accounting stays unanswered until it works", error)
+                log.error(
+                    "commit_failed error=%s; accounting stays unanswered until it works", error
+                )
             if self._on_failure is not None:
                 self._on_failure(error)
         finally:

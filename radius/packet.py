@@ -365,12 +365,12 @@ def message_authenticator_state(packet: Packet, secret: bytes) -> MessageAuthent
 
 def _message_authenticator_fits(packet: Packet, authenticator: bytes, secret: bytes) -> bool:
     offset = packet._message_authenticator_at
-    value = packet.first[MESSAGE_AUTHENTICATOR]
-    if offset < 0 or len(value) != 16:
+    if offset < 0:
         return False
     raw = packet.raw
     message = b"".join((raw[:4], authenticator, raw[20:offset], _ZEROS, raw[offset + 16 :]))
-    return hmac.compare_digest(_hmac_md5(secret, message), value)
+    # A value that is not 16 octets long equals no digest.
+    return hmac.compare_digest(_hmac_md5(secret, message), packet.first[MESSAGE_AUTHENTICATOR])
 
 
 # Passwords

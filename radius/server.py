@@ -53,6 +53,7 @@ DYNAMIC_ANSWERS = frozenset((DISCONNECT_ACK, DISCONNECT_NAK, COA_ACK, COA_NAK))
 SWEEP_EVERY_S = 10.0
 MAX_SOURCES = 4096
 STATUS_PER_SECOND = 20
+# Beyond this a reply may be cut into fragments, which village VPN links lose.
 LARGE_REPLY_OCTETS = 1200
 
 STATS = (
@@ -73,6 +74,7 @@ STATS = (
     "status_limited",
     "unhealthy",
     "handler_failed",
+    "large_reply",
     "reply_too_large",
     "send_failed",
 )
@@ -193,6 +195,8 @@ class Exchange:
             self._duplicates.forget(self._key, self._entry)
             self._server._refuse_reply(self, error)
             return
+        if len(reply) > LARGE_REPLY_OCTETS:
+            self._server.stats["large_reply"] += 1
         self._entry.reply = reply
         self._server._send(reply, self._outlet, self._peer, self._control)
 

@@ -22,6 +22,8 @@ class Clock:
     """The reading of the elapsed-time clock that belongs to `now_at`."""
     is_doubtful: bool
     """True while the system clock contradicts what the node knows."""
+    is_unset: bool = False
+    """True from a start with a clock behind the past until it is put right."""
     jumps: int = 0
     """Jumps seen since the start, for the log and `pesisir check`."""
 
@@ -33,25 +35,26 @@ class Clock:
         A system clock ahead of it is believed: a box may have been off for weeks.
         """
         if system_at < floor_at:
-            return cls(floor_at, elapsed_s, system_at < floor_at - JUMP_S)
+            is_unset = system_at < floor_at - JUMP_S
+            return cls(floor_at, elapsed_s, is_unset, is_unset)
         return cls(system_at, elapsed_s, False)
 
     def read(self, system_at: float, elapsed_s: float, *, is_synchronised: bool = False) -> float:
         """Return the time now, in epoch seconds UTC, never before an earlier answer.
 
         `elapsed_s` counts seconds and is not touched when somebody sets the clock. Small differences
-        are followed; time stands still rather than run back. A jump forward is followed while the
-        clock was doubtful (it is being put right) or when a time service vouches for it
-        (`is_synchronised`); any other jump is not followed, and the clock is doubtful until both agree.
+        are followed; time stands still rather than run back. A jump forward is followed when the
+        clock was wrong since the start (it is being put right) or a time service vouches for it
+        (`is_synchronised`); any other jump is not, and the clock is doubtful until both agree.
         """
         expected_at = self.now_at + max(0.0, elapsed_s - self.elapsed_s)
         difference_s = system_at - expected_at
         if -JUMP_S <= difference_s <= JUMP_S:
             now_at = max(self.now_at, system_at)
-            self.is_doubtful = False
-        elif difference_s > 0 and (self.is_doubtful or is_synchronised):
+            self.is_doubtful = self.is_unset = False
+        elif difference_s > 0 and (self.is_unset or is_synchronised):
             now_at = system_at
-            self.is_doubtful = False
+            self.is_doubtful = self.is_unset = False
             self.jumps += 1
         else:
             now_at = expected_at

@@ -182,9 +182,7 @@ def windows_left(profile: Profile, usage: Usage, now: int) -> list[WindowLeft]:
             )
     octets, seconds = profile.data_total_octets, profile.time_total_s
     if octets is not None or seconds is not None:
-        found.append(
-            WindowLeft("total", octets, usage.total_octets, seconds, usage.total_s, None)
-        )
+        found.append(WindowLeft("total", octets, usage.total_octets, seconds, usage.total_s, None))
     return found
 
 
@@ -215,9 +213,7 @@ def decide(
     if profile.hours is not None:
         closes_at = hours.closes_at(profile.hours, now, usage.zone)
         if not hours.is_open(profile.hours, now, usage.zone):
-            return Refusal(
-                Reason.OUTSIDE_HOURS, hours.opens_at(profile.hours, now, usage.zone)
-            )
+            return Refusal(Reason.OUTSIDE_HOURS, hours.opens_at(profile.hours, now, usage.zone))
         if closes_at is not None:
             seconds = min(seconds, closes_at - now)
 

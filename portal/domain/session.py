@@ -121,7 +121,9 @@ def apply(session: Session, report: Report, *, sends_gigawords: bool) -> Delta:
         octets = _count(session, report, sends_gigawords)
         seconds = time_s - session.session_time_s
         if octets or seconds:
-            delta = Delta(session.last_seen_at, max(event_at, session.last_seen_at), octets, seconds)
+            delta = Delta(
+                session.last_seen_at, max(event_at, session.last_seen_at), octets, seconds
+            )
         has_news = seconds > 0 or octets > 0
         session.session_time_s = time_s
         if session.ended_at is None or has_news:

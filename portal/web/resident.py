@@ -68,6 +68,14 @@ class Known:
     login_base: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A line above the form; `kind` is the shape beside it: ok, low or bad."""
+
+    kind: str
+    text: str
+
+
 class Resident:
     """The handlers. Each parses a request, calls one use case and renders."""
 
@@ -134,17 +142,21 @@ class Resident:
             return self._form(visit, code=code, is_prefilled=True)
         return self._form(visit, notice=self._last_card(visit, state))
 
-    def _last_card(self, visit: Visit, state: str) -> str | None:
+    def _last_card(self, visit: Visit, state: str) -> Notice | None:
         """What to say above an empty form about the card this phone used last."""
         if state == "logoff":
-            return visit.t("notice.logged_out")
+            return Notice("ok", visit.t("notice.logged_out"))
         known = self._who(visit)
         if known is None or not visit.is_signed:
             return None
         stopped = self._trouble_of(visit, known.status)
         if stopped is None:
             return None
-        return f"{visit.t('notice.last_card', serial=known.status.serial)} {stopped}"
+        last = visit.t("notice.last_card", serial=known.status.serial)
+        return Notice("low", f"{last} {stopped}")
+
+    def _not_in(self, visit: Visit) -> Notice:
+        return Notice("low", visit.t("notice.not_in"))
 
     def _succeeded(self, visit: Visit) -> Response:
         """The gateway says that the phone is online."""
@@ -211,7 +223,7 @@ class Resident:
         visit = self._reception.visit(request)
         known = self._who(visit)
         if known is None:
-            return self._form(visit, notice=visit.t("notice.not_in"))
+            return self._form(visit, notice=self._not_in(visit))
         if not known.status.open_sessions and not self._is_fresh_link(visit):
             return self._status(visit, known)
         if visit.link is not None and visit.nearest is not None and self._is_fresh_link(visit):
@@ -223,7 +235,7 @@ class Resident:
         visit = self._reception.visit(request)
         known = self._who(visit)
         if known is None:
-            return self._form(visit, notice=visit.t("notice.not_in"))
+            return self._form(visit, notice=self._not_in(visit))
         return self._status(visit, known)
 
     async def terms(self, request: Request) -> Response:
@@ -397,7 +409,7 @@ class Resident:
         if ending is None or not ending.is_good(visit.source, visit.now):
             known = self._who(visit)
             if known is None:
-                return self._form(visit, notice=visit.t("notice.not_in"))
+                return self._form(visit, notice=self._not_in(visit))
             t = visit.t
             error = Trouble(t("error.old_page"), t("error.log_out_again"))
             return self._status(visit, known, error=error)
@@ -569,7 +581,7 @@ class Resident:
         *,
         code: str = "",
         error: Trouble | None = None,
-        notice: str | None = None,
+        notice: Notice | None = None,
         is_prefilled: bool = False,
         status: int = 200,
         headers: Mapping[str, str] | None = None,

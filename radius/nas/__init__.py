@@ -21,6 +21,7 @@ import importlib
 import ipaddress
 import pkgutil
 import re
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -30,9 +31,9 @@ from radius.packet import (
     ACCT_INTERIM_INTERVAL,
     IDLE_TIMEOUT,
     SESSION_TIMEOUT,
+    VENDOR_SPECIFIC,
     Packet,
     integer_attribute,
-    vendor_attribute,
 )
 
 MIN_INTERIM_S = 60
@@ -43,13 +44,15 @@ WISPR_BANDWIDTH_MAX_DOWN = 8
 SERVICE_TYPE_FRAMED = 2
 SERVICE_TYPE_ADMINISTRATIVE = 6
 
-_MAX_UINT32 = 0xFFFFFFFF
+_MAX_UINT32 = 2**32 - 1
+_MAX_UINT64 = 2**64 - 1
 _MAX_TEXT = 253
 _MAX_URL = 2000
 _PRIVATE_NETWORKS = tuple(
     ipaddress.ip_network(text)
     for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 )
+_pack_two_integers = struct.Struct("!BBIBBI").pack
 _MAC_SEPARATORS = str.maketrans("", "", ":-. ")
 _MAC_DIGITS = re.compile("[0-9A-Fa-f]{12}")
 
@@ -78,17 +81,19 @@ class Limits:
     rate_up_kbps: int | None
 
     def __post_init__(self) -> None:
-        _check_limit("session_timeout_s", self.session_timeout_s, _MAX_UINT32)
-        _check_limit("interim_s", self.interim_s, _MAX_UINT32)
-        _check_limit("idle_timeout_s", self.idle_timeout_s, _MAX_UINT32)
-        _check_limit("octets", self.octets, 2**64 - 1)
-        _check_limit("rate_down_kbps", self.rate_down_kbps, _MAX_UINT32)
-        _check_limit("rate_up_kbps", self.rate_up_kbps, _MAX_UINT32)
-
-
-def _check_limit(name: str, value: int | None, most: int) -> None:
-    if value is not None and not 1 <= value <= most:
-        raise ValueError(f"limit {name} is {value}, expected 1 to {most} (0 means no limit there)")
+        # One is made for every login, so the usual case is one expression.
+        if not (
+            1 <= self.session_timeout_s <= _MAX_UINT32
+            and 1 <= self.interim_s <= _MAX_UINT32
+            and (self.idle_timeout_s is None or 1 <= self.idle_timeout_s <= _MAX_UINT32)
+            and (self.octets is None or 1 <= self.octets <= _MAX_UINT64)
+            and (self.rate_down_kbps is None or 1 <= self.rate_down_kbps <= _MAX_UINT32)
+            and (self.rate_up_kbps is None or 1 <= self.rate_up_kbps <= _MAX_UINT32)
+        ):
+            raise ValueError(
+                f"{self}, expected each to be at least 1 (0 means no limit to a gateway) and at"
+                f" most {_MAX_UINT32}, octets {_MAX_UINT64}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,8 +358,9 @@ def timing_attributes(limits: Limits) -> bytes:
     The interim interval is at least 60 s: RFC 2869 2.1 forbids less, and CoovaChilli 1.9 then uses
     its own default.
     """
-    encoded = integer_attribute(SESSION_TIMEOUT, limits.session_timeout_s) + integer_attribute(
-        ACCT_INTERIM_INTERVAL, max(MIN_INTERIM_S, limits.interim_s)
+    encoded = _pack_two_integers(
+        *(SESSION_TIMEOUT, 6, limits.session_timeout_s),
+        *(ACCT_INTERIM_INTERVAL, 6, max(MIN_INTERIM_S, limits.interim_s)),
     )
     if limits.idle_timeout_s is not None:
         encoded += integer_attribute(IDLE_TIMEOUT, limits.idle_timeout_s)
@@ -364,12 +370,15 @@ def timing_attributes(limits: Limits) -> bytes:
 def bandwidth_attributes(limits: Limits) -> bytes:
     """WISPr-Bandwidth-Max-Up and -Down in bit/s (Wi-Fi Alliance WISPr 1.0), at most 4.29 Gbit/s."""
     encoded = b""
-    if limits.rate_up_kbps is not None:
-        encoded += _bandwidth(WISPR_BANDWIDTH_MAX_UP, limits.rate_up_kbps)
-    if limits.rate_down_kbps is not None:
-        encoded += _bandwidth(WISPR_BANDWIDTH_MAX_DOWN, limits.rate_down_kbps)
+    for kind, rate_kbps in (
+        (WISPR_BANDWIDTH_MAX_UP, limits.rate_up_kbps),
+        (WISPR_BANDWIDTH_MAX_DOWN, limits.rate_down_kbps),
+    ):
+        if rate_kbps is not None:
+            encoded += vendor_integer(WISPR, kind, min(rate_kbps * 1000, _MAX_UINT32))
     return encoded
 
 
-def _bandwidth(kind: int, rate_kbps: int) -> bytes:
-    return vendor_attribute(WISPR, kind, min(rate_kbps * 1000, _MAX_UINT32).to_bytes(4, "big"))
+def vendor_integer(vendor: int, kind: int, value: int) -> bytes:
+    """One Vendor-Specific attribute with an unsigned 32-bit number (RFC 2865 5.26)."""
+    return _pack_two_integers(VENDOR_SPECIFIC, 12, vendor, kind, 6, value)

@@ -35,6 +35,7 @@ from radius.nas import (
     short_text,
     timing_attributes,
     url_text,
+    vendor_integer,
     whole_number,
 )
 from radius.packet import (
@@ -43,7 +44,6 @@ from radius.packet import (
     SERVICE_TYPE,
     USER_NAME,
     Packet,
-    vendor_attribute,
 )
 
 LABEL = "CoovaChilli"
@@ -221,8 +221,8 @@ def accept_attributes(limits: Limits) -> bytes:
     encoded = timing_attributes(limits) + bandwidth_attributes(limits)
     if limits.octets is not None:
         high, low = divmod(limits.octets, 2**32)
-        encoded += vendor_attribute(COOVACHILLI, MAX_TOTAL_OCTETS, low.to_bytes(4, "big"))
-        encoded += vendor_attribute(COOVACHILLI, MAX_TOTAL_GIGAWORDS, high.to_bytes(4, "big"))
+        encoded += vendor_integer(COOVACHILLI, MAX_TOTAL_OCTETS, low)
+        encoded += vendor_integer(COOVACHILLI, MAX_TOTAL_GIGAWORDS, high)
     return encoded
 
 

@@ -29,6 +29,7 @@ from radius.nas import (
     short_text,
     timing_attributes,
     url_text,
+    vendor_integer,
 )
 from radius.packet import (
     ACCT_SESSION_ID,
@@ -241,8 +242,8 @@ def accept_attributes(limits: Limits) -> bytes:
             # A Total-Limit of 0 is reported to mean "no limit", and nobody has said what it means
             # beside Gigawords.
             high, low = high - 1, 2**32 - 1
-        encoded += vendor_attribute(MIKROTIK, TOTAL_LIMIT, low.to_bytes(4, "big"))
-        encoded += vendor_attribute(MIKROTIK, TOTAL_LIMIT_GIGAWORDS, high.to_bytes(4, "big"))
+        encoded += vendor_integer(MIKROTIK, TOTAL_LIMIT, low)
+        encoded += vendor_integer(MIKROTIK, TOTAL_LIMIT_GIGAWORDS, high)
     return encoded
 
 

@@ -194,9 +194,13 @@ def test_item_07_a_reply_over_4096_octets_is_never_sent(caplog: pytest.LogCaptur
         rig.desk.on_access = lambda exchange: exchange.answer(ACCESS_ACCEPT, long[: 4096 - 38])
         [reply] = rig.ask(access_request(1))
         assert len(reply) == 4096
+        assert rig.stats["large_reply"] == 1
         rig.desk.on_access = lambda exchange: exchange.answer(ACCESS_ACCEPT, long)
         assert rig.ask(access_request(2)) == []
         assert rig.stats["reply_too_large"] == 1
+        request = access_request(3)
+        rig.ask(request, request)
+        assert len(rig.desk.seen) == 4, "it was not tried anew"
     assert "expected at most 4096" in caplog.text
 
 

@@ -144,7 +144,7 @@ def test_ten_thousand_mutations_raise_nothing_leak_nothing_and_are_not_answered(
     assert stats["wrong_authenticator"] > 500
     # one in six is whole, and some blows only add padding: the server did answer those
     assert answers > 1000
-    assert after - before < 400_000
+    assert after - before < 200_000
 
 
 def test_unsigned_mutations_where_the_policy_allows_them_raise_nothing() -> None:

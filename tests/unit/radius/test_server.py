@@ -488,6 +488,17 @@ def test_the_sweep_spares_what_is_young() -> None:
         assert len(rig.desk.seen) == 2
 
 
+def test_the_sweep_finds_old_requests_behind_a_renewed_one() -> None:
+    with Rig() as rig:
+        rig.ask(access_request(1))
+        rig.ask(access_request(2))
+        rig.now_s += 25
+        rig.ask(access_request(1))
+        rig.now_s += 10
+        rig.server._sweep(rig.now_s)
+        assert len(rig.server._sources["127.0.0.1"].duplicates) == 1
+
+
 # Log lines
 
 

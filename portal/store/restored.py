@@ -1,0 +1,102 @@
+"""What a restored database needs to know of the one it takes the place of.
+
+Ids handed out since the backup was made live on in gateways (Class) and on paper (serials): the
+restored node must not hand them out again.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from portal.store.db import Database, DatabaseError
+
+BOOTS_AHEAD = 1000
+"""Boots a backup may be behind when the newer database is lost; ids of sessions begin with the boot."""
+BATCHES_AHEAD = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """What happened after a backup and is unknown to it."""
+
+    vouchers: int
+    batches: tuple[str, ...]  # serials' first parts
+    ended: tuple[str, ...]  # serials revoked or replaced since, which work again
+    sessions: int
+    octets: int
+
+
+async def lost_since(current: Path, backup: Path, made_at: int) -> Lost | None:
+    """What `current` knows beyond `backup`, made at `made_at`; None when it cannot be read."""
+    try:
+        newer = await Database.open(current)
+    except DatabaseError:
+        return None
+    try:
+        older = await Database.open(backup)
+        try:
+            used = [
+                database.all("SELECT COALESCE(SUM(total_octets), 0) AS octets FROM account")[0]
+                for database in (newer, older)
+            ]
+        finally:
+            await older.close()
+        issued = newer.all(
+            "SELECT COUNT(*) AS n, substr(serial, 1, instr(serial, '-') - 1) AS batch FROM voucher"
+            " WHERE issued_at > ? GROUP BY batch ORDER BY MIN(id)",
+            (made_at,),
+        )
+        ended = newer.all(
+            "SELECT serial FROM voucher WHERE issued_at <= ? AND (revoked_at > ? OR replaced_at > ?)"
+            " ORDER BY id",
+            (made_at, made_at, made_at),
+        )
+        begun = newer.all("SELECT COUNT(*) AS n FROM session WHERE started_at > ?", (made_at,))
+        return Lost(
+            vouchers=sum(row["n"] for row in issued),
+            batches=tuple(row["batch"] for row in issued),
+            ended=tuple(row["serial"] for row in ended),
+            sessions=begun[0]["n"],
+            octets=max(0, used[0]["octets"] - used[1]["octets"]),
+        )
+    except DatabaseError:
+        return None
+    finally:
+        await newer.close()
+
+
+async def number_ahead(restored: Path, current: Path | None) -> None:
+    """Let `restored` count boots and batches on from where `current` was, or from far enough when
+    that is not known.
+    """
+    known: dict[str, int] = {}
+    if current is not None:
+        try:
+            newer = await Database.open(current)
+            try:
+                for row in newer.all(_COUNTERS):
+                    known[row["name"]] = int(row["value"])
+            finally:
+                await newer.close()
+        except (DatabaseError, ValueError):
+            known = {}
+    database = await Database.open(restored)
+    try:
+        old = {row["name"]: int(row["value"]) for row in database.all(_COUNTERS)}
+        ahead = {"boot": BOOTS_AHEAD, "batch_number": BATCHES_AHEAD}
+        async with database.transaction() as transaction:
+            for name, step in ahead.items():
+                value = (
+                    max(known[name], old.get(name, 0))
+                    if name in known
+                    else (old.get(name, 0) + step)
+                )
+                await transaction.run(
+                    "INSERT INTO box (name, value) VALUES (?, ?)"
+                    " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                    (name, str(value)),
+                )
+    finally:
+        await database.close()
+
+
+_COUNTERS = "SELECT name, value FROM box WHERE name IN ('boot', 'batch_number')"
