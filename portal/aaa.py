@@ -1,53 +1,38 @@
 """AAA: what the node answers to gateways. Authorise a login, account for a session.
 
-An Access-Request is decided from memory; its Accept leaves at once when a grant at least as large is
-already on disk for this phone, else after the next group commit. An Accounting-Request is answered
-only after the commit that holds it (RFC 2866 4.1); all packets waiting share one.
+An Access-Request is decided from memory; its Accept leaves at once when a grant at least as large
+is on disk for this phone already, else after the next group commit. An Accounting-Request is
+answered only after the commit that holds it (RFC 2866 4.1); all packets waiting share one.
 """
 
 import asyncio
-import functools
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
 from portal import class_attribute
-from portal.accounts import SILENT_INTERIMS, Accounts, Card, Device
+from portal.accounting import Accounting
+from portal.accounts import Accounts, Card
 from portal.admin import Admin, Gateway
 from portal.class_attribute import ClassContent
 from portal.commit import GroupCommit
-from portal.disconnects import Disconnects
 from portal.domain import voucher
 from portal.domain.profile import Profile
 from portal.domain.quota import Grant, Reason, Refusal
-from portal.domain.session import Kind, Report, Session, apply, close, overlap_s
-from portal.grants import NO_PHONE, Grants
+from portal.grants import Grants
 from portal.misses import Misses
-from portal.sessions import SAME_START_S, Live, Sessions
+from portal.reports import calling_mac
 from portal.tickets import Tickets
-from radius.nas import Limits, canonical_mac
+from radius.nas import Limits
 from radius.packet import (
     ACCESS_ACCEPT,
     ACCESS_REJECT,
     ACCOUNTING_RESPONSE,
-    ACCT_DELAY_TIME,
-    ACCT_INPUT_GIGAWORDS,
-    ACCT_INPUT_OCTETS,
-    ACCT_OUTPUT_GIGAWORDS,
-    ACCT_OUTPUT_OCTETS,
     ACCT_SESSION_ID,
-    ACCT_SESSION_TIME,
-    ACCT_STATUS_TYPE,
-    ACCT_TERMINATE_CAUSE,
-    CALLING_STATION_ID,
     CHAP_CHALLENGE,
     CHAP_PASSWORD,
     CLASS,
-    EVENT_TIMESTAMP,
-    FRAMED_IP_ADDRESS,
-    NAS_IDENTIFIER,
-    NAS_IP_ADDRESS,
     REPLY_MESSAGE,
     SERVICE_TYPE,
     USER_NAME,
@@ -68,39 +53,8 @@ DECISION_KEPT_S = 30.0
 """A retransmission with a new Identifier gets the decision already made (item 12)."""
 DECISIONS_KEPT = 5_000
 REFUSAL_KEPT_S = 60.0
-EVENT_TIMESTAMP_TRUST_S = 600
-"""A gateway's own time of an event is believed this near to ours (item 38)."""
-RESENT_WITHIN_S = 30
-"""A gateway that stamps no times may resend a Start this long after the Stop (seen: 14 s)."""
-COUNTER_MAX_OCTETS = 1 << 50
-"""A petabyte in one session is a broken counter."""
-ACCOUNTING_ON, ACCOUNTING_OFF = 7, 8
-USER_REQUEST = "User-Request"
-STALE, NAS_REBOOT, NEWER_SESSION = "Lost-Carrier", "NAS-Reboot", "Superseded"
 _SERVICES_FOR_ADMINS = (6, 7)
 """Administrative and NAS-Prompt (RFC 2865 5.6): nothing a card may open."""
-
-TERMINATE_CAUSES = {
-    1: USER_REQUEST,
-    2: "Lost-Carrier",
-    3: "Lost-Service",
-    4: "Idle-Timeout",
-    5: "Session-Timeout",
-    6: "Admin-Reset",
-    7: "Admin-Reboot",
-    8: "Port-Error",
-    9: "NAS-Error",
-    10: "NAS-Request",
-    11: NAS_REBOOT,
-    12: "Port-Unneeded",
-    13: "Port-Preempted",
-    14: "Port-Suspended",
-    15: "Service-Unavailable",
-    16: "Callback",
-    17: "User-Error",
-    18: "Host-Request",
-}
-"""RFC 2866 5.10."""
 
 REPLY_MESSAGES = {
     Reason.USED_UP_DATA: "Data di kartu ini sudah habis.",
@@ -128,11 +82,6 @@ class _Known(NamedTuple):
     attributes: bytes
 
 
-@functools.lru_cache(maxsize=4096)
-def _mac(value: bytes) -> str | None:
-    return canonical_mac(value.decode("ascii", "replace"))
-
-
 class Aaa:
     """The RADIUS server's handler."""
 
@@ -140,34 +89,28 @@ class Aaa:
         self,
         admin: Admin,
         accounts: Accounts,
-        sessions: Sessions,
         grants: Grants,
+        accounting: Accounting,
         commit: GroupCommit,
-        disconnects: Disconnects,
         tickets: Tickets,
         misses: Misses,
         *,
         class_key: bytes,
         now: Callable[[], int],
         elapsed_s: Callable[[], float],
-        outages: Callable[[], list[tuple[int, int | None]]],
         is_disk_full: Callable[[], bool],
-        learned_gigawords: Callable[[int], None],
     ):
         self._admin = admin
         self._accounts = accounts
-        self._sessions = sessions
         self._grants = grants
+        self._accounting = accounting
         self._commit = commit
-        self._disconnects = disconnects
         self._tickets = tickets
         self._misses = misses
         self._class_key = class_key
         self._now = now
         self._elapsed_s = elapsed_s
-        self._outages = outages
         self._is_disk_full = is_disk_full
-        self._learned_gigawords = learned_gigawords
         self._decisions: OrderedDict[tuple[object, ...], _Known | list[Exchange]] = OrderedDict()
         self._refusals: OrderedDict[tuple[int, str], tuple[float, Reason, int | None]] = (
             OrderedDict()
@@ -179,6 +122,20 @@ class Aaa:
     def is_healthy(self) -> bool:
         """Whether accounting can be stored: else Status-Server stays silent (RFC 5997 4.2)."""
         return self._commit.is_healthy and not self._is_disk_full()
+
+    def accounting(self, exchange: Exchange) -> None:
+        """Take in an Accounting-Request; answer it once it is durable."""
+        gateway = self._admin.gateways_by_id.get(exchange.client.id)
+        if gateway is None:
+            exchange.drop()
+            return
+        self.heard_s[gateway.id] = self._elapsed_s()
+        self._accounting.account(exchange, gateway)
+        self._commit.then(
+            lambda is_committed: (
+                exchange.answer(ACCOUNTING_RESPONSE) if is_committed else exchange.drop()
+            )
+        )
 
     # -- authorise -------------------------------------------------------------------------
 
@@ -223,8 +180,7 @@ class Aaa:
     ) -> None:
         """Decide a login that was not decided before, and answer it."""
         packet = exchange.packet
-        calling = packet.first.get(CALLING_STATION_ID)
-        mac = None if calling is None else _mac(calling)
+        mac = calling_mac(packet)
         if not self.is_healthy():
             self._reject(exchange, gateway, mac, "", Reason.DISK_FULL, None, key)
             return
@@ -400,7 +356,7 @@ class Aaa:
         retry_at: int | None,
         key: tuple[object, ...] | None,
     ) -> None:
-        """Refuse: at once for a phone that only asked whether it may return, else a little later."""
+        """Refuse: at once for a phone that asked whether it may return, else a little later."""
         attributes = text_attribute(REPLY_MESSAGE, REPLY_MESSAGES.get(reason, _WRONG))
         serial = name if voucher.parse_serial(name) is not None else ""
         log.info(
@@ -441,407 +397,6 @@ class Aaa:
             return None
         return newest[1], newest[2]
 
-    # -- account ---------------------------------------------------------------------------
-
-    def accounting(self, exchange: Exchange) -> None:
-        """Take in an Accounting-Request; answer it once it is durable."""
-        gateway = self._admin.gateways_by_id.get(exchange.client.id)
-        if gateway is None:
-            exchange.drop()
-            return
-        self.heard_s[gateway.id] = self._elapsed_s()
-        self.account(exchange, gateway)
-        self._commit.then(
-            lambda is_committed: (
-                exchange.answer(ACCOUNTING_RESPONSE) if is_committed else exchange.drop()
-            )
-        )
-
-    def account(self, exchange: Exchange, gateway: Gateway) -> None:
-        """Apply one accounting packet to its session and the card's usage."""
-        packet = exchange.packet
-        first = packet.first
-        status = packet.integer(ACCT_STATUS_TYPE)
-        now = self._now()
-        event_at = _event_at(packet, now)
-        if status in (ACCOUNTING_ON, ACCOUNTING_OFF):
-            self._close_gateway(gateway, event_at)
-            return
-        raw_id = first.get(ACCT_SESSION_ID)
-        family = self._admin.families[gateway.family]
-        if status not in (1, 2, 3) or not raw_id or family.is_administrative(packet):
-            log.info(
-                "accounting_ignored gateway=%s status=%s has_session_id=%s",
-                *(gateway.name, status, bool(raw_id)),
-            )
-            return
-        report = _report(packet, Kind(status), event_at, is_swapped=family.is_swapped(packet))
-        if report.has_gigawords and not gateway.sends_gigawords:
-            self._learned_gigawords(gateway.id)
-        acct_session_id = raw_id.decode("utf-8", "backslashreplace")
-        live = self._find(packet, gateway, acct_session_id, report)
-        if live is None:
-            live = self._create(packet, gateway, acct_session_id, report)
-        self._note_source(live, exchange, packet)
-        self._apply(live, gateway, report, now)
-
-    def _apply(self, live: Live, gateway: Gateway, report: Report, now: int) -> None:
-        """Count a report and follow what it changed."""
-        session = live.session
-        was_open = session.is_open
-        delta = apply(session, report, sends_gigawords=gateway.sends_gigawords)
-        account = live.account
-        if account is not None and (delta.octets or delta.seconds):
-            counted_s = self._counted_s(delta.since_at, delta.until_at, delta.seconds)
-            session.counted_s += counted_s
-            for day, octets, seconds in account.usage.split(delta, counted_s, now):
-                if day != session.pending_day:
-                    self._accounts.flush(account, session)
-                    session.pending_day = day
-                account.usage.add(day, octets, seconds)
-                session.pending_octets += octets
-                session.pending_s += seconds
-        if not session.is_open and account is not None:
-            self._accounts.flush(account, session)
-        if was_open != session.is_open:
-            self._opened_or_closed(live)
-        self._sessions.changed(live)
-        if session.is_open and report.kind is Kind.INTERIM:
-            self._enforce(live)
-
-    def _counted_s(self, since_at: int, until_at: int, seconds: int) -> int:
-        """The seconds that count: those while the backhaul was down are given back (rule 6)."""
-        outages = self._outages()
-        whole_s = until_at - since_at
-        if not outages or not seconds or whole_s <= 0:
-            return seconds
-        down_s = overlap_s(outages, since_at, until_at)
-        return seconds - seconds * down_s // whole_s
-
-    def _enforce(self, live: Live) -> None:
-        """Ask for the end of a session that goes on beyond what it was given."""
-        session = live.session
-        if live.wants_disconnect or session.is_superseded:
-            self._disconnects.remind(live, "superseded")
-        elif session.granted_octets is not None and session.octets > session.granted_octets:
-            self._disconnects.remind(live, "data quota")
-        elif session.granted_s is not None and session.counted_s > session.granted_s:
-            self._disconnects.remind(live, "time quota")
-
-    def _opened_or_closed(self, live: Live) -> None:
-        session, account = live.session, live.account
-        if account is None:
-            return
-        device = account.devices.get(session.mac or NO_PHONE)
-        if not session.is_open:
-            self._accounts.release(account, session.id)
-            if session.is_stopped and session.end_cause == USER_REQUEST and session.mac:
-                if device is not None and device.session_id is None:
-                    self._accounts.forget_phone(account, session.mac)
-        elif not session.is_superseded and device is not None and device.session_id is None:
-            self._hold(live, device)
-
-    def _hold(self, live: Live, device: Device) -> None:
-        """Let an open session's phone hold the session's grant."""
-        if live.account is None:
-            return
-        device.session_id = live.session.id
-        device.granted_octets = live.session.granted_octets
-        device.granted_s = live.session.granted_s
-        self._accounts.device_changed(live.account, device)
-
-    # -- which session ---------------------------------------------------------------------
-
-    def _find(
-        self, packet: Packet, gateway: Gateway, acct_session_id: str, report: Report
-    ) -> Live | None:
-        """The session a packet is about, in memory or on disk; None for one never heard of."""
-        content = self._class_of(packet, gateway)
-        if content is not None:
-            live = self._sessions.by_id(content.session_id)
-            if live is None:
-                stored = self._sessions.stored(content.session_id)
-                live = None if stored is None else self._revive(stored, gateway)
-            if live is not None and live.session.acct_session_id == acct_session_id:
-                return live
-            if live is None:
-                return None
-        live = self._sessions.by_acct(gateway.id, acct_session_id)
-        if live is None:
-            stored = self._sessions.stored_without_class(gateway.id, acct_session_id)
-            live = None if stored is None else self._revive(stored, gateway)
-        if live is None or not _is_same(live.session, packet, report):
-            return None
-        return live
-
-    def _class_of(self, packet: Packet, gateway: Gateway) -> ClassContent | None:
-        for value in packet.all(CLASS):
-            content = class_attribute.unpack(value, gateway.id, self._class_key)
-            if content is not None:
-                return content
-        return None
-
-    def _revive(self, session: Session, gateway: Gateway) -> Live:
-        """Take a session from disk into memory again."""
-        card = (
-            None
-            if session.voucher_id is None
-            else self._accounts.card(session.voucher_id, self._now())
-        )
-        live = self._live(session, card)
-        self._sessions.add(live, is_new=False)
-        return live
-
-    def _live(self, session: Session, card: Card | None) -> Live:
-        interim_s = 300
-        if card is not None:
-            interim_s = self._admin.profiles_by_name[card.account.profile].interim_s
-        return Live(
-            session=session,
-            account=None if card is None else card.account,
-            serial="" if card is None else card.serial,
-            interim_s=interim_s,
-            heard_s=self._elapsed_s(),
-        )
-
-    def resume(self, session: Session) -> None:
-        """Take an open session from disk at the start of the node."""
-        gateway = self._admin.gateways_by_id.get(session.gateway_id)
-        card = (
-            None
-            if session.voucher_id is None
-            else self._accounts.card(session.voucher_id, self._now())
-        )
-        live = self._live(session, card)
-        if gateway is not None and "/" not in gateway.address:
-            live.source = (gateway.address, self._admin.families[gateway.family].DISCONNECT_PORT)
-        self._sessions.add(live, is_new=False)
-        if card is not None and session.pending_day:
-            card.account.usage.add(session.pending_day, session.pending_octets, session.pending_s)
-
-    def _create(
-        self, packet: Packet, gateway: Gateway, acct_session_id: str, report: Report
-    ) -> Live:
-        """A session first heard of now, whatever its packet (design, A5 and quota rule 1)."""
-        now = self._now()
-        content = self._class_of(packet, gateway)
-        has_class = content is not None
-        if content is not None and self._sessions.by_id(content.session_id) is not None:
-            # One Class for a second session: the gateway kept it over a re-login.
-            content = content._replace(session_id=self._grants.new_session_id())
-            has_class = False
-        calling = packet.first.get(CALLING_STATION_ID)
-        mac = None if calling is None else _mac(calling)
-        card = self._card_of(packet, content, mac, now)
-        device = None if card is None else card.account.devices.get(mac or NO_PHONE)
-        session = Session(
-            id=self._session_id(content, device, gateway),
-            voucher_id=None if card is None else card.id,
-            gateway_id=gateway.id,
-            site_id=gateway.site_id,
-            acct_session_id=acct_session_id,
-            mac=mac,
-            framed_ip=_framed_ip(packet),
-            started_at=report.event_at - min(report.session_time_s or 0, 0x7FFFFFFF),
-            last_seen_at=report.event_at - min(report.session_time_s or 0, 0x7FFFFFFF),
-            has_class=has_class,
-        )
-        live = self._live(session, card)
-        if card is not None:
-            self._give(live, card, device, content, gateway)
-        self._sessions.add(live, is_new=True)
-        self._close_older(live)
-        return live
-
-    def _card_of(
-        self, packet: Packet, content: ClassContent | None, mac: str | None, now: int
-    ) -> Card | None:
-        """Whose session it is: by Class, by serial or code as User-Name, else by its phone."""
-        if content is not None:
-            card = self._accounts.card(content.card_id, now)
-            if card is not None:
-                return card
-        name = packet.text(USER_NAME) or ""
-        if voucher.parse_serial(name) is not None:
-            return self._accounts.card_of_serial(name.strip().upper(), now)
-        if mac is not None and canonical_mac(name) == mac:
-            found = self._accounts.card_of_phone(mac, now)
-            return None if found is None else found[0]
-        code = voucher.normalise(name)
-        return None if code is None else self._accounts.card_of_code(code, now)
-
-    def _session_id(
-        self, content: ClassContent | None, device: Device | None, gateway: Gateway
-    ) -> int:
-        """The id given with the Accept, even where the gateway does not return our Class."""
-        if content is not None:
-            return content.session_id
-        if (
-            device is not None
-            and device.session_id is not None
-            and device.gateway_id == gateway.id
-            and self._sessions.by_id(device.session_id) is None
-            and self._sessions.stored(device.session_id) is None
-        ):
-            return device.session_id
-        return self._grants.new_session_id()
-
-    def _give(
-        self,
-        live: Live,
-        card: Card,
-        device: Device | None,
-        content: ClassContent | None,
-        gateway: Gateway,
-    ) -> None:
-        """Tie a new session to the grant of its Accept, unless a newer login has taken that over."""
-        session, account = live.session, card.account
-        account.last_session_id = session.id
-        if account.first_used_at is None:
-            self._accounts.first_use(account, self._now())
-        self._accounts.changed(account)
-        if device is not None and device.session_id == session.id:
-            session.granted_octets = device.granted_octets
-            session.granted_s = device.granted_s
-            return
-        if content is not None:
-            session.granted_octets = content.granted_octets
-            session.granted_s = content.granted_s
-        if card.replaced_at is not None or card.revoked_at is not None:
-            session.is_superseded = True
-        elif device is None:
-            key = session.mac or NO_PHONE
-            device = account.devices[key] = Device(key, False, gateway.id)
-            device.granted_at = self._now()
-            self._hold(live, device)
-        elif device.session_id is None or device.session_id < session.id:
-            self._hold(live, device)
-        else:
-            session.is_superseded = True
-
-    def _close_older(self, live: Live) -> None:
-        """A new session of a phone, or at its address, means the older one is dead (item 44)."""
-        session = live.session
-        rivals: dict[int, Live] = {}
-        if session.mac is not None:
-            rivals.update((other.session.id, other) for other in self._sessions.of_mac(session.mac))
-        if session.framed_ip is not None:
-            rivals.update(
-                (other.session.id, other)
-                for other in self._sessions.at_ip(session.framed_ip)
-                if other.session.gateway_id == session.gateway_id
-            )
-        rivals.pop(session.id, None)
-        for other in rivals.values():
-            if (other.session.started_at, other.session.id) <= (session.started_at, session.id):
-                self.close_without_stop(other, NEWER_SESSION)
-            else:
-                self.close_without_stop(live, NEWER_SESSION)
-
-    # -- closing without a Stop ------------------------------------------------------------
-
-    def close_without_stop(self, live: Live, cause: str) -> None:
-        """Close a session at its last evidence and let go of what it held (quota rule 5)."""
-        if not live.session.is_open:
-            return
-        close(live.session, cause)
-        if live.account is not None:
-            self._accounts.flush(live.account, live.session)
-        self._opened_or_closed(live)
-        self._sessions.changed(live)
-
-    def _close_gateway(self, gateway: Gateway, event_at: int) -> None:
-        """Accounting-On or -Off: the gateway has forgotten its sessions that began before."""
-        for live in self._sessions.open_sessions():
-            if live.session.gateway_id == gateway.id and live.session.started_at <= event_at:
-                self.close_without_stop(live, NAS_REBOOT)
-
-    def close_stale(self) -> None:
-        """Close sessions that were silent for three interims while this node listened."""
-        elapsed_s = self._elapsed_s()
-        is_any = False
-        for live in self._sessions.open_sessions():
-            if elapsed_s - live.heard_s > SILENT_INTERIMS * live.interim_s:
-                self.close_without_stop(live, STALE)
-                is_any = True
-        if is_any:
-            self._commit.soon()
-
-    def _note_source(self, live: Live, exchange: Exchange, packet: Packet) -> None:
-        live.heard_s = self._elapsed_s()
-        live.source = exchange.source
-        live.local_address = exchange.local_address
-        live.user_name = packet.first.get(USER_NAME, b"")
-        live.nas_id = packet.text(NAS_IDENTIFIER)
-        live.nas_ip = packet.address(NAS_IP_ADDRESS)
-        framed_ip = _framed_ip(packet)
-        if framed_ip is not None and framed_ip != live.session.framed_ip:
-            self._sessions.moved_to_ip(live, framed_ip)
-
 
 def _is_code(password: bytes, code: str) -> bool:
     return voucher.normalise(password.decode("utf-8", "replace")) == code
-
-
-def _framed_ip(packet: Packet) -> str | None:
-    address = packet.address(FRAMED_IP_ADDRESS)
-    return None if address == "0.0.0.0" else address  # noqa: S104
-
-
-def _event_at(packet: Packet, now: int) -> int:
-    """When it happened: receipt less Acct-Delay-Time, or the gateway's own time if that is near."""
-    delay_s = packet.integer(ACCT_DELAY_TIME) or 0
-    event_at = now - min(delay_s, 86_400)
-    stamped_at = packet.integer(EVENT_TIMESTAMP)
-    if stamped_at is not None and abs(stamped_at - event_at) <= EVENT_TIMESTAMP_TRUST_S:
-        return min(stamped_at, now)
-    return event_at
-
-
-def _counter(packet: Packet, low: int, high: int) -> int | None:
-    value = packet.integer(low)
-    if value is None:
-        return None
-    octets = value + ((packet.integer(high) or 0) << 32)
-    return octets if octets <= COUNTER_MAX_OCTETS else None
-
-
-def _report(packet: Packet, kind: Kind, event_at: int, *, is_swapped: bool) -> Report:
-    received = _counter(packet, ACCT_INPUT_OCTETS, ACCT_INPUT_GIGAWORDS)
-    sent = _counter(packet, ACCT_OUTPUT_OCTETS, ACCT_OUTPUT_GIGAWORDS)
-    if is_swapped:
-        received, sent = sent, received
-    end_cause = None
-    if kind is Kind.STOP:
-        number = packet.integer(ACCT_TERMINATE_CAUSE)
-        end_cause = "Unknown" if number is None else TERMINATE_CAUSES.get(number, str(number))
-    return Report(
-        kind=kind,
-        event_at=event_at,
-        session_time_s=packet.integer(ACCT_SESSION_TIME) if kind is not Kind.START else 0,
-        input_octets=received,
-        output_octets=sent,
-        has_gigawords=ACCT_INPUT_GIGAWORDS in packet.first or ACCT_OUTPUT_GIGAWORDS in packet.first,
-        end_cause=end_cause,
-    )
-
-
-def _is_same(session: Session, packet: Packet, report: Report) -> bool:
-    """Whether a packet without Class continues this session, or its gateway has used the
-    Acct-Session-Id again after a reboot."""
-    calling = packet.first.get(CALLING_STATION_ID)
-    if calling is not None and session.mac is not None and _mac(calling) != session.mac:
-        return False
-    time_s = report.session_time_s
-    if time_s is None:
-        return True
-    started_at = report.event_at - time_s
-    if session.is_stopped and started_at > (session.ended_at or 0) + RESENT_WITHIN_S:
-        return False
-    if abs(started_at - session.started_at) <= SAME_START_S:
-        return True
-    continues = time_s >= session.session_time_s and (
-        (report.input_octets or 0) >= session.raw_input_octets
-        and (report.output_octets or 0) >= session.raw_output_octets
-    )
-    return continues and not session.is_stopped

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from portal.domain.profile import Profile, change
 from portal.errors import UserError
@@ -395,7 +395,7 @@ def check_zone(zone: str) -> None:
     """Raise UserError when the zone is not in the tz database."""
     try:
         ZoneInfo(zone)
-    except (ValueError, OSError) as error:
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise UserError(
             f"The zone is {zone!r}; expected a name such as Asia/Jakarta, Asia/Makassar or"
             " Asia/Jayapura."

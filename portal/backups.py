@@ -10,10 +10,12 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,6 +31,7 @@ FORMAT = 1
 NIGHTLY_KEPT = 3
 NIGHTLY_DIRECTORY = "backups"
 _CHUNK_OCTETS = 1 << 20
+_UNFINISHED_S = 86_400
 _MEMBERS = (db.FILE_NAME, node_keys.FILE_NAME, SETTINGS_NAME)
 
 
@@ -38,12 +41,13 @@ _MEMBERS = (db.FILE_NAME, node_keys.FILE_NAME, SETTINGS_NAME)
 async def write(node: Node, target: Path, report: Report) -> dict[str, Any]:
     """Write a backup of `node` to `target`, which must not exist, while it goes on working.
 
-    Returns {"file", "made_at", "octets"}. Raises UserError when there is no room or no way to write.
+    Returns {"file", "made_at", "octets"}. Raises UserError when it cannot be written.
     """
     if not await node.commit.now():
         raise UserError(f"The database in {node.directory} cannot be written; see the log.")
     made_at = node.now()
     try:
+        _forget_unfinished(node.directory)
         with _scratch(node.directory) as scratch:
             copy = scratch / db.FILE_NAME
             database_octets = max(1, (node.directory / db.FILE_NAME).stat().st_size)
@@ -104,7 +108,7 @@ def _add(tar: tarfile.TarFile, name: str, source: Path, made_at: int, report: Re
     with open(source, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         reader = _Summing(file, size, report)
-        tar.addfile(_member(name, size, made_at), reader)  # type: ignore[arg-type]  # it only reads
+        tar.addfile(_member(name, size, made_at), reader)
     return reader.sha256.hexdigest()
 
 
@@ -134,6 +138,14 @@ def _scratch(directory: Path) -> Iterator[Path]:
     """A directory inside `directory` for unfinished files, gone at the end."""
     with tempfile.TemporaryDirectory(prefix="pesisir.scratch-", dir=directory) as scratch:
         yield Path(scratch)
+
+
+def _forget_unfinished(directory: Path) -> None:
+    """Remove what a power cut left of earlier backups; a day is longer than any takes."""
+    for path in [*directory.glob("pesisir.scratch-*"), *directory.glob("pesisir.backup-*")]:
+        with suppress(OSError):
+            if datetime.now(UTC).timestamp() - path.stat().st_mtime > _UNFINISHED_S:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 async def nightly(node: Node, day: str) -> Path | None:

@@ -26,7 +26,6 @@ from portal.terminal import (
     plural,
     progress,
     show,
-    start_logging,
     table,
     when,
 )
@@ -117,9 +116,9 @@ def node() -> None:
     path = existing_directory()
     import logging
 
-    from portal import serve, settings
+    from portal import logs, serve, settings
 
-    start_logging(logging.INFO)
+    logs.start(logging.INFO)
     serve.run(path, settings.load(path))
 
 
@@ -133,8 +132,9 @@ def demo(fresh: bool) -> None:
     import logging
 
     from portal import demo as demonstration
+    from portal import logs
 
-    start_logging(logging.WARNING)
+    logs.start(logging.WARNING)
     demonstration.run(directory(), fresh=fresh)
 
 
@@ -148,7 +148,7 @@ def check(as_json: bool) -> None:
     """
     from portal import check as checks
 
-    found = checks.look(directory())
+    found = checks.look(directory(), call)
 
     def text(found: dict[str, Any]) -> str:
         marks = {"ok": "ok", "warning": "WARNING", "fail": "FAIL"}
@@ -200,20 +200,34 @@ def restore(file: Path, as_json: bool) -> None:
 
     def text(done: dict[str, Any]) -> str:
         lines = [f"The backup is from {when(done['backup_at'])}; its data are in {done['dir']}."]
-        lost = done["lost"]
-        if lost is None:
-            lines.append("What was issued and used since then is not known here.")
-        else:
-            lines.append(
-                f"Lost since then: {plural(lost['vouchers'], 'card')} issued, "
-                f"{plural(lost['sessions'], 'session')} begun, "
-                f"{octets(lost['octets'])} of usage no longer counted."
-            )
+        lines += _lost_text(done["lost"])
         if done["kept"]:
-            lines.append(f"The data of before are kept in {done['kept']}.")
+            lines.append("The data of before are kept:")
+            lines += [f"  {name}" for name in done["kept"]]
         return "\n".join(lines)
 
     show(found, as_json, text)
+
+
+def _lost_text(lost: dict[str, Any] | None) -> list[str]:
+    """What a restored node does not know any more."""
+    if lost is None:
+        return [
+            "What was issued and used since then is not known: cards made since do not work, usage "
+            "since is forgotten, cards revoked since work again."
+        ]
+    lines = [
+        f"Lost since then: {plural(lost['vouchers'], 'card')} issued, "
+        f"{plural(lost['sessions'], 'session')} begun, {octets(lost['octets'])} of usage."
+    ]
+    if lost["batches"]:
+        lines.append(f"These batches do not work any more: {', '.join(lost['batches'])}.")
+    if lost["working_again"]:
+        lines.append(
+            "These cards were revoked or replaced since and work again: "
+            f"{', '.join(lost['working_again'])}."
+        )
+    return lines
 
 
 # --- the rest

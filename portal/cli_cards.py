@@ -161,15 +161,15 @@ def replace_vouchers(words: tuple[str, ...], reason: str, as_json: bool) -> None
 
 
 @voucher.command("list")
-@click.option("--batch", metavar="BATCH", help="Only this batch.")
-@click.option("--profile", metavar="PROFILE", shell_complete=_PROFILES, help="Only this profile.")
+@click.option("--batch", metavar="BATCH", help="Only this batch, such as A017.")
 @click.option("--site", metavar="CODE", shell_complete=_SITES, help="Only this site.")
 @click.option(
-    "--state",
-    type=click.Choice(["unused", "active", "used_up", "expired", "revoked", "replaced"]),
-    help="Only cards in this state.",
+    "--limit",
+    metavar="N",
+    type=click.IntRange(1),
+    default=1000,
+    help="At most so many (else 1000).",
 )
-@click.option("--limit", metavar="N", type=click.IntRange(1), help="At most so many, newest first.")
 @json_option
 def list_vouchers(as_json: bool, **filters: Any) -> None:
     """List cards, newest first. Codes are never shown again."""
@@ -191,7 +191,7 @@ def list_vouchers(as_json: bool, **filters: Any) -> None:
         titles = ["SERIAL", "CODE", "PROFILE", "STATE", "FIRST USED", "USED", "LEFT", "TIME LEFT"]
         return table(titles, rows, right="USED,LEFT,TIME LEFT") + "\n" + plural(len(rows), "card")
 
-    show(call("list_vouchers", filters=filters), as_json, text)
+    show(call("list_vouchers", **filters), as_json, text)
 
 
 # --- session
@@ -203,7 +203,7 @@ def session() -> None:
 
 
 @session.command("list")
-@click.option("--open", "is_open", is_flag=True, help="Only those online now.")
+@click.option("--open", "only_open", is_flag=True, help="Only those online now.")
 @click.option(
     "--since",
     metavar="T",
@@ -253,4 +253,8 @@ def disconnect_session(session_id: int, as_json: bool) -> None:
 
     The quota is kept by accounting, not by the gateway's word: look at session list.
     """
-    show(call("disconnect_session", id=session_id), as_json, lambda found: str(found["outcome"]))
+    show(
+        call("disconnect_session", session_id=session_id),
+        as_json,
+        lambda found: str(found["outcome"]),
+    )

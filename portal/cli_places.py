@@ -1,10 +1,13 @@
 """The commands about places: site, gateway, profile."""
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
+from portal.errors import UserError
 from portal.terminal import (
     F,
     Group,
@@ -77,12 +80,10 @@ def _site_text(found: dict[str, Any]) -> str:
 @click.argument("code", metavar="CODE")
 @click.argument("name", metavar="NAME")
 @zone_option(is_required=True)
-@_site_options
 @json_option
-def add_site(code: str, name: str, zone: str, as_json: bool, **options: str | None) -> None:
+def add_site(code: str, name: str, zone: str, as_json: bool) -> None:
     """Add a site: a short CODE and the NAME residents see."""
-    found = call("add_site", code=code, name=name, zone=zone, changes=_given(**options))
-    show(found, as_json, _site_text)
+    show(call("add_site", code=code, name=name, zone=zone), as_json, _site_text)
 
 
 @site.command("set")
@@ -212,7 +213,7 @@ def list_gateways(as_json: bool) -> None:
                     g["address"],
                     g["site"],
                     g["nas_id"] or "any",
-                    when(g.get("last_seen_at"), none="never"),
+                    when(g["last_heard_at"]),
                 ]
                 for g in gateways
             ],
@@ -227,7 +228,7 @@ def list_gateways(as_json: bool) -> None:
 @json_option
 def show_gateway(name: str, with_secret: bool, as_json: bool) -> None:
     """Show one gateway."""
-    show(call("gateway", name=name, with_secret=with_secret), as_json, _gateway_text)
+    show(call("gateway", name=name, with_secrets=with_secret), as_json, _gateway_text)
 
 
 @gateway.command("remove")
@@ -249,17 +250,42 @@ def remove_gateway(name: str, as_json: bool) -> None:
 @click.option("--guest-net", metavar="CIDR", help="Network of the phones.")
 @click.option("--guest-if", metavar="NAME", help="The gateway's interface to the phones.")
 @click.option("--wan-if", metavar="NAME", help="The gateway's interface to the internet.")
+@click.option(
+    "--out",
+    metavar="PLACE",
+    type=click.Path(path_type=Path),
+    help="Write the files into this directory instead.",
+)
 @json_option
-def config_gateway(name: str, as_json: bool, **options: str | None) -> None:
+def config_gateway(name: str, out: Path | None, as_json: bool, **options: str | None) -> None:
     """Print the configuration to put on the gateway, secrets included."""
+    found = call("gateway_config", name=name, options=_given(**options))
+    if out is not None:
+        found["written"] = [str(_write_secret(out, f["name"], f["text"])) for f in found["files"]]
 
-    def text(files: dict[str, Any]) -> str:
-        parts = files["files"]
+    def text(found: dict[str, Any]) -> str:
+        if out is not None:
+            return "\n".join(f"Written: {path}" for path in found["written"])
+        parts = found["files"]
         if len(parts) == 1:
             return str(parts[0]["text"]).rstrip("\n")
         return "\n\n".join(f"# ===== {f['name']} =====\n{f['text'].rstrip()}" for f in parts)
 
-    show(call("gateway_config", name=name, options=_given(**options)), as_json, text)
+    show(found, as_json, text)
+
+
+def _write_secret(place: Path, name: str, text: str) -> Path:
+    """Write a file that holds secrets; only its owner can read it."""
+    path = place / name
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(text)
+    except OSError as error:
+        raise UserError(f"The file {path} cannot be written: {error.strerror}") from None
+    return path
 
 
 # --- profile
@@ -330,7 +356,7 @@ def _in_words(found: dict[str, Any]) -> str:
     parts = [
         f"{name.replace('_', '-')} {value}"
         for name, value in found["settings"].items()
-        if value != "none" and name not in found["defaults"]
+        if name in found["changed"]
     ]
     return ", ".join(parts) or "unlimited"
 

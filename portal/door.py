@@ -173,6 +173,12 @@ class Door:
                 return self._status_of(live)
         return None
 
+    def last_card(self, mac: str) -> VoucherStatus | None:
+        """The card with which this phone may come back; the phone must be proven (a signed
+        arrival)."""
+        found = self._accounts.card_of_phone(mac, self._now())
+        return self._grants.status(found[0]) if found is not None and found[1] else None
+
     def mac_at_address(self, source: str, gateway_id: int | None) -> str | None:
         """The phone of the open session with this Framed-IP-Address."""
         live = self._live_at(source, gateway_id)

@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from portal.errors import UserError
 from portal.resources import data_dir
-from portal.setting_values import Listen
+from portal.setting_values import BadValue, Listen, origin_url
 from portal.settings import Settings
 
 OPTIONS = ("portal_url", "radius_host", "guest_net", "guest_if", "wan_if")
@@ -45,9 +45,13 @@ def render(
         )
     radius_host = options.get("radius_host") or _reachable(settings.radius.auth, gateway.address)
     portal_url = options.get("portal_url") or settings.http.url or _portal_url(settings, gateway)
-    portal = urlsplit(portal_url)
-    if portal.scheme not in ("http", "https") or not portal.hostname:
-        raise UserError(f'--portal-url is "{portal_url}"; expected http:// or https:// and a host')
+    try:
+        portal_url = origin_url(portal_url) or ""
+    except BadValue:
+        raise UserError(
+            f'--portal-url is "{portal_url}"; expected http:// or https:// with a host and an '
+            "optional port, no path"
+        ) from None
     environment = Environment(
         loader=FileSystemLoader(directory),
         undefined=StrictUndefined,
@@ -60,8 +64,8 @@ def render(
     context = {
         "site": site,
         "gateway": gateway,
-        "portal_url": portal_url.rstrip("/"),
-        "portal_host": portal.hostname,
+        "portal_url": portal_url,
+        "portal_host": urlsplit(portal_url).hostname,
         "radius_host": _host(radius_host),
         "auth_port": settings.radius.auth[0].port,
         "acct_port": settings.radius.acct[0].port,
@@ -78,11 +82,13 @@ def render(
 
 def _templates(directory: Path, family: str) -> list[str]:
     """coova.conf.j2 and coova-ipup.sh.j2 belong to coova; coova2.conf.j2 would not."""
-    return sorted(
+    names = [
         path.name
         for path in directory.glob(f"{family}*.j2")
         if not path.name.removeprefix(family)[0].isalnum()
-    )
+    ]
+    # The main file first: "coova.conf" before "coova-ipup.sh".
+    return sorted(names, key=lambda name: (not name.startswith(f"{family}."), name))
 
 
 def _host(text: str) -> str:

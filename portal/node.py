@@ -16,6 +16,7 @@ from pathlib import Path
 
 from portal import keys as node_keys
 from portal.aaa import Aaa
+from portal.accounting import Accounting
 from portal.accounts import Accounts
 from portal.admin import Admin
 from portal.commit import GroupCommit
@@ -115,21 +116,31 @@ class Node:
             elapsed_s=self.elapsed_s,
             first_session_id=((self.boot + 1) << BOOT_SHIFT) + 1,
         )
-        self.aaa = Aaa(
+        self.accounting = Accounting(
             self.admin,
             self.accounts,
             self.sessions,
             self.grants,
             self.commit,
             self.disconnects,
+            class_key=self.keys.class_key,
+            now=self.now,
+            elapsed_s=self.elapsed_s,
+            outages=self.backhaul.outages,
+            learned_gigawords=self._learn_gigawords,
+        )
+        self.aaa = Aaa(
+            self.admin,
+            self.accounts,
+            self.grants,
+            self.accounting,
+            self.commit,
             self.tickets,
             self.misses,
             class_key=self.keys.class_key,
             now=self.now,
             elapsed_s=self.elapsed_s,
-            outages=self.backhaul.outages,
             is_disk_full=lambda: self.disk.is_full,
-            learned_gigawords=self._learn_gigawords,
         )
         self.door = Door(
             self.admin,
@@ -167,7 +178,7 @@ class Node:
         self.clients = Clients(self.admin.clients())
         self.admin.on_change(lambda: self.clients.replace(self.admin.clients()))
         for session in self.store.open_sessions():
-            self.aaa.resume(session)
+            self.accounting.resume(session)
 
     @classmethod
     async def open(cls, directory: Path, settings: Settings, clocks: Clocks) -> "Node":
@@ -292,7 +303,7 @@ class Node:
                 log.exception("background_work_failed work=%s", getattr(work, "__name__", work))
 
     async def _sweep(self) -> None:
-        self.aaa.close_stale()
+        self.accounting.close_stale()
         self.tickets.forget_old(self.elapsed_s())
         self.disk.look()
 

@@ -126,6 +126,11 @@ class Phone:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
+    def is_online(self) -> bool:
+        """Whether it has a session."""
+        return self.session is not None
+
+    @property
     def calling_station_id(self) -> str:
         """The MAC as CoovaChilli writes it everywhere: upper case with dashes."""
         return "-".join(self.mac[i : i + 2] for i in range(0, 12, 2)).upper()

@@ -21,11 +21,11 @@ from portal import control
 from portal.commands import execute
 from portal.control_server import ControlServer
 from portal.errors import UserError
+from portal.metrics import NodeCollector
 from portal.node import Clocks, Node, own_url
 from portal.setting_values import Listen
 from portal.settings import Settings
 from portal.web import app as web_app
-from portal.metrics import NodeCollector
 from portal.web.text import Texts
 from radius.server import Server
 

@@ -4,7 +4,6 @@ It knows click and how people like to read numbers; it does not know what any co
 """
 
 import json
-import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -101,8 +100,11 @@ def call(command: str, report: control.Report | None = None, /, **arguments: Any
     path = existing_directory()
 
     async def here(name: str, arguments: Mapping[str, Any], report: control.Report) -> object:
-        from portal import commands
+        import logging
 
+        from portal import commands, logs
+
+        logs.start(logging.WARNING)
         return await commands.run_in_directory(path, name, arguments, report)
 
     return control.call(path, command, arguments, here, report)
@@ -246,21 +248,3 @@ def progress(label: str) -> Iterator[control.Report]:
         if bar is not None:
             bar.update(max(0, bar.length - bar.pos))
             bar.__exit__(None, None, None)
-
-
-# --- logs
-
-
-class _IsoFormatter(logging.Formatter):
-    """2026-11-21T19:30:00.123Z INFO name message"""
-
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
-        moment = datetime.fromtimestamp(record.created, UTC)
-        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def start_logging(level: int) -> None:
-    """Send log lines of `level` and above to stderr, each beginning with an ISO time."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_IsoFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    logging.basicConfig(level=level, handlers=[handler], force=True)

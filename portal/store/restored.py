@@ -10,7 +10,7 @@ from pathlib import Path
 from portal.store.db import Database, DatabaseError
 
 BOOTS_AHEAD = 1000
-"""Boots a backup may be behind when the newer database is lost; ids of sessions begin with the boot."""
+"""Boots a backup may be behind when the newer database is lost; session ids begin with the boot."""
 BATCHES_AHEAD = 10
 
 
@@ -46,8 +46,8 @@ async def lost_since(current: Path, backup: Path, made_at: int) -> Lost | None:
             (made_at,),
         )
         ended = newer.all(
-            "SELECT serial FROM voucher WHERE issued_at <= ? AND (revoked_at > ? OR replaced_at > ?)"
-            " ORDER BY id",
+            "SELECT serial FROM voucher"
+            " WHERE issued_at <= ? AND (revoked_at > ? OR replaced_at > ?) ORDER BY id",
             (made_at, made_at, made_at),
         )
         begun = newer.all("SELECT COUNT(*) AS n FROM session WHERE started_at > ?", (made_at,))

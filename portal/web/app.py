@@ -22,6 +22,7 @@ from portal.web.arrivals import code_in_path, query_of
 from portal.web.forms import Seals
 from portal.web.pages import SECURITY_HEADERS, Pages, redirect
 from portal.web.resident import Resident, help_number
+from portal.web.screens import Screens
 from portal.web.text import Texts
 from portal.web.visit import BackhaulState, Reception
 from radius.nas import ArrivalError, family, family_names
@@ -83,13 +84,15 @@ def build(
     X-Forwarded-For. Raises ValueError for a short secret, and errors of Pages and Texts.
     """
     seals = Seals(secret)
-    pages = Pages()
-    reception = Reception(
-        admin=admin, seals=seals, texts=texts, http=http, now=now, backhaul=backhaul
+    reception = Reception(admin=admin, seals=seals, texts=texts, http=http, now=now)
+    screens = Screens(
+        reception=reception,
+        pages=Pages(),
+        seals=seals,
+        backhaul=backhaul,
+        retention_days=retention_days,
     )
-    resident = Resident(
-        door=door, reception=reception, pages=pages, seals=seals, retention_days=retention_days
-    )
+    resident = Resident(door=door, reception=reception, screens=screens, seals=seals)
     api = Api(door=door, reception=reception, is_healthy=is_healthy, registry=registry)
     return Starlette(
         routes=[

@@ -6,7 +6,7 @@ State travels in addresses and hidden fields, never in cookies: mini-browsers fo
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlencode, urlsplit
 from zoneinfo import ZoneInfo
@@ -115,8 +115,6 @@ class Reception:
     texts: Texts
     http: Http
     now: Callable[[], int]
-    backhaul: Callable[[], BackhaulState]
-    _zones: dict[str, ZoneInfo] = field(default_factory=dict)
 
     def visit(self, request: Request, fields: Mapping[str, str] | None = None) -> Visit:
         """Understand a request; `fields` are those of its POST.
@@ -125,6 +123,7 @@ class Reception:
         """
         now = self.now()
         source = client_address(request, self.http.trusted_proxies)
+        received = f"{request.scope['scheme']}://{request.headers.get('host', '')}".lower()
         own_url, origins = self._origins(request, source)
         raw_query = request.scope["query_string"].decode("latin-1")
         query = query_of(raw_query)
@@ -137,12 +136,15 @@ class Reception:
             landing = land(
                 query,
                 raw_query,
-                [origin + path for origin in origins],
+                [origin + path for origin in (*origins, received)],
                 source,
                 gateways,
                 self.admin.gateway_of,
             )
             is_fresh = landing is not None
+            if landing is not None and landing.is_signed and received not in origins:
+                # A gateway of ours was told this address.
+                own_url, origins = received, (*origins, received)
         arrived_at = now
         has_good_form = False
         said = query if fields is None else fields
@@ -159,7 +161,10 @@ class Reception:
         returned = NOTHING_RETURNED
         if landing is not None and is_fresh:
             returned = read_return(landing.arrival.return_url, origins)
-        link_text = said.get("k") or returned.link
+        link_text = said.get("k")
+        if landing is not None and landing.arrival.state not in ("notyet", "logoff"):
+            # A phone that is out may be another person's by now: the last card is not theirs.
+            link_text = link_text or returned.link
         link = self.seals.open_link(link_text) if link_text else None
         if link is None or not link.is_good(now):
             link = link_text = None
@@ -271,10 +276,11 @@ class Reception:
             )
         )
 
-    def frame(self, visit: Visit, path: str, site: Site | None = None) -> dict[str, object]:
+    def frame(
+        self, visit: Visit, path: str, backhaul: BackhaulState, site: Site | None = None
+    ) -> dict[str, object]:
         """The values of the base layout. `path` is the page's own address."""
         t, site = visit.t, site or visit.site
-        backhaul = self.backhaul()
         down_since = None
         if backhaul.state == "down" and backhaul.down_since is not None:
             down_since = t.since(backhaul.down_since, visit.now, self.zone(site))

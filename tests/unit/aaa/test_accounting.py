@@ -357,14 +357,14 @@ def test_three_silent_interims_close_a_session_only_while_the_node_listens(tmp_p
         keys = await log_in(rig, code)
         await rig.account(GW, INTERIM, "s1", time_s=60, input_octets=1, output_octets=1, **keys)
         rig.sleep(899)
-        rig.node.aaa.close_stale()
+        rig.node.accounting.close_stale()
         assert rig.show(serial)["open_sessions"] == 1
         await rig.restart()
         rig.sleep(899)
-        rig.node.aaa.close_stale()
+        rig.node.accounting.close_stale()
         assert rig.show(serial)["open_sessions"] == 1
         rig.sleep(2)
-        rig.node.aaa.close_stale()
+        rig.node.accounting.close_stale()
         shown = rig.show(serial)
         assert shown["open_sessions"] == 0 and shown["last_ended_at"] == START_AT
         await rig.account(GW, STOP, "s1", time_s=70, input_octets=3, output_octets=1, **keys)

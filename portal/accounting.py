@@ -1,0 +1,412 @@
+"""Accounting: which session a packet is about, what it adds, and when a session is over.
+
+The arithmetic is in `domain.session` and `domain.quota`; this module knows the sessions, the grants
+they live on and the gateways that report them. Nothing here answers: `aaa` does, once the commit
+that holds a report is on disk.
+"""
+
+import logging
+from collections.abc import Callable
+
+from portal import class_attribute, reports
+from portal.accounts import SILENT_INTERIMS, Accounts, Card, Device
+from portal.admin import Admin, Gateway
+from portal.class_attribute import ClassContent
+from portal.commit import GroupCommit
+from portal.disconnects import Disconnects
+from portal.domain import voucher
+from portal.domain.session import Kind, Report, Session, apply, close, overlap_s
+from portal.grants import NO_PHONE, Grants
+from portal.sessions import SAME_START_S, Live, Sessions
+from radius.nas import canonical_mac
+from radius.packet import (
+    ACCT_SESSION_ID,
+    ACCT_STATUS_TYPE,
+    CLASS,
+    NAS_IDENTIFIER,
+    NAS_IP_ADDRESS,
+    USER_NAME,
+    Packet,
+)
+from radius.server import Exchange
+
+log = logging.getLogger(__name__)
+
+RESENT_WITHIN_S = 30
+"""A gateway that stamps no times may resend a Start this long after the Stop (seen: 14 s)."""
+ACCOUNTING_ON, ACCOUNTING_OFF = 7, 8
+STALE, NEWER_SESSION = "Lost-Carrier", "Superseded"
+
+
+class Accounting:
+    """Takes reports into sessions and usage."""
+
+    def __init__(
+        self,
+        admin: Admin,
+        accounts: Accounts,
+        sessions: Sessions,
+        grants: Grants,
+        commit: GroupCommit,
+        disconnects: Disconnects,
+        *,
+        class_key: bytes,
+        now: Callable[[], int],
+        elapsed_s: Callable[[], float],
+        outages: Callable[[], list[tuple[int, int | None]]],
+        learned_gigawords: Callable[[int], None],
+    ):
+        self._admin = admin
+        self._accounts = accounts
+        self._sessions = sessions
+        self._grants = grants
+        self._commit = commit
+        self._disconnects = disconnects
+        self._class_key = class_key
+        self._now = now
+        self._elapsed_s = elapsed_s
+        self._outages = outages
+        self._learned_gigawords = learned_gigawords
+
+    def account(self, exchange: Exchange, gateway: Gateway) -> None:
+        """Apply one accounting packet to its session and the card's usage."""
+        packet = exchange.packet
+        first = packet.first
+        status = packet.integer(ACCT_STATUS_TYPE)
+        now = self._now()
+        event_at = reports.event_at(packet, now)
+        if status in (ACCOUNTING_ON, ACCOUNTING_OFF):
+            self._close_gateway(gateway, event_at)
+            return
+        raw_id = first.get(ACCT_SESSION_ID)
+        family = self._admin.families[gateway.family]
+        if status not in (1, 2, 3) or not raw_id or family.is_administrative(packet):
+            log.info(
+                "accounting_ignored gateway=%s status=%s has_session_id=%s",
+                *(gateway.name, status, bool(raw_id)),
+            )
+            return
+        report = reports.report(
+            packet, Kind(status), event_at, is_swapped=family.is_swapped(packet)
+        )
+        if report.has_gigawords and not gateway.sends_gigawords:
+            self._learned_gigawords(gateway.id)
+        acct_session_id = raw_id.decode("utf-8", "backslashreplace")
+        live = self._find(packet, gateway, acct_session_id, report)
+        if live is None:
+            live = self._create(packet, gateway, acct_session_id, report)
+        self._note_source(live, exchange, packet)
+        self._apply(live, gateway, report, now)
+
+    def _apply(self, live: Live, gateway: Gateway, report: Report, now: int) -> None:
+        """Count a report and follow what it changed."""
+        session = live.session
+        was_open = session.is_open
+        delta = apply(session, report, sends_gigawords=gateway.sends_gigawords)
+        account = live.account
+        if account is not None and (delta.octets or delta.seconds):
+            counted_s = self._counted_s(delta.since_at, delta.until_at, delta.seconds)
+            session.counted_s += counted_s
+            for day, octets, seconds in account.usage.split(delta, counted_s, now):
+                if day != session.pending_day:
+                    self._accounts.flush(account, session)
+                    session.pending_day = day
+                account.usage.add(day, octets, seconds)
+                session.pending_octets += octets
+                session.pending_s += seconds
+        if not session.is_open and account is not None:
+            self._accounts.flush(account, session)
+        if was_open != session.is_open:
+            self._opened_or_closed(live)
+        self._sessions.changed(live)
+        if session.is_open and report.kind is Kind.INTERIM:
+            self._enforce(live)
+
+    def _counted_s(self, since_at: int, until_at: int, seconds: int) -> int:
+        """The seconds that count: those while the backhaul was down are given back (rule 6)."""
+        outages = self._outages()
+        whole_s = until_at - since_at
+        if not outages or not seconds or whole_s <= 0:
+            return seconds
+        down_s = overlap_s(outages, since_at, until_at)
+        return seconds - seconds * down_s // whole_s
+
+    def _enforce(self, live: Live) -> None:
+        """Ask for the end of a session that goes on beyond what it was given."""
+        session = live.session
+        if live.wants_disconnect or session.is_superseded:
+            self._disconnects.remind(live, "superseded")
+        elif session.granted_octets is not None and session.octets > session.granted_octets:
+            self._disconnects.remind(live, "data quota")
+        elif session.granted_s is not None and session.counted_s > session.granted_s:
+            self._disconnects.remind(live, "time quota")
+
+    def _opened_or_closed(self, live: Live) -> None:
+        session, account = live.session, live.account
+        if account is None:
+            return
+        device = account.devices.get(session.mac or NO_PHONE)
+        if not session.is_open:
+            self._accounts.release(account, session.id)
+            if session.is_stopped and session.end_cause == reports.USER_REQUEST and session.mac:
+                if device is not None and device.session_id is None:
+                    self._accounts.forget_phone(account, session.mac)
+        elif not session.is_superseded and device is not None and device.session_id is None:
+            self._hold(live, device)
+
+    def _hold(self, live: Live, device: Device) -> None:
+        """Let an open session's phone hold the session's grant."""
+        if live.account is None:
+            return
+        device.session_id = live.session.id
+        device.granted_octets = live.session.granted_octets
+        device.granted_s = live.session.granted_s
+        self._accounts.device_changed(live.account, device)
+
+    # -- which session ---------------------------------------------------------------------
+
+    def _find(
+        self, packet: Packet, gateway: Gateway, acct_session_id: str, report: Report
+    ) -> Live | None:
+        """The session a packet is about, in memory or on disk; None for one never heard of."""
+        content = self._class_of(packet, gateway)
+        if content is not None:
+            live = self._sessions.by_id(content.session_id)
+            if live is None:
+                stored = self._sessions.stored(content.session_id)
+                live = None if stored is None else self._revive(stored, gateway)
+            if live is not None and live.session.acct_session_id == acct_session_id:
+                return live
+            if live is None:
+                return None
+        live = self._sessions.by_acct(gateway.id, acct_session_id)
+        if live is None:
+            stored = self._sessions.stored_without_class(gateway.id, acct_session_id)
+            live = None if stored is None else self._revive(stored, gateway)
+        if live is None or not _is_same(live.session, packet, report):
+            return None
+        return live
+
+    def _class_of(self, packet: Packet, gateway: Gateway) -> ClassContent | None:
+        for value in packet.all(CLASS):
+            content = class_attribute.unpack(value, gateway.id, self._class_key)
+            if content is not None:
+                return content
+        return None
+
+    def _revive(self, session: Session, gateway: Gateway) -> Live:
+        """Take a session from disk into memory again."""
+        card = (
+            None
+            if session.voucher_id is None
+            else self._accounts.card(session.voucher_id, self._now())
+        )
+        live = self._live(session, card)
+        self._sessions.add(live, is_new=False)
+        return live
+
+    def _live(self, session: Session, card: Card | None) -> Live:
+        interim_s = 300
+        if card is not None:
+            interim_s = self._admin.profiles_by_name[card.account.profile].interim_s
+        return Live(
+            session=session,
+            account=None if card is None else card.account,
+            serial="" if card is None else card.serial,
+            interim_s=interim_s,
+            heard_s=self._elapsed_s(),
+        )
+
+    def resume(self, session: Session) -> None:
+        """Take an open session from disk at the start of the node."""
+        gateway = self._admin.gateways_by_id.get(session.gateway_id)
+        card = (
+            None
+            if session.voucher_id is None
+            else self._accounts.card(session.voucher_id, self._now())
+        )
+        live = self._live(session, card)
+        if gateway is not None and "/" not in gateway.address:
+            live.source = (gateway.address, self._admin.families[gateway.family].DISCONNECT_PORT)
+        self._sessions.add(live, is_new=False)
+        if card is not None and session.pending_day:
+            card.account.usage.add(session.pending_day, session.pending_octets, session.pending_s)
+
+    def _create(
+        self, packet: Packet, gateway: Gateway, acct_session_id: str, report: Report
+    ) -> Live:
+        """A session first heard of now, whatever its packet (design, A5 and quota rule 1)."""
+        now = self._now()
+        content = self._class_of(packet, gateway)
+        has_class = content is not None
+        if content is not None and self._sessions.by_id(content.session_id) is not None:
+            # One Class for a second session: the gateway kept it over a re-login.
+            content = content._replace(session_id=self._grants.new_session_id())
+            has_class = False
+        mac = reports.calling_mac(packet)
+        card = self._card_of(packet, content, mac, now)
+        device = None if card is None else card.account.devices.get(mac or NO_PHONE)
+        session = Session(
+            id=self._session_id(content, device, gateway),
+            voucher_id=None if card is None else card.id,
+            gateway_id=gateway.id,
+            site_id=gateway.site_id,
+            acct_session_id=acct_session_id,
+            mac=mac,
+            framed_ip=reports.framed_ip(packet),
+            started_at=report.event_at - min(report.session_time_s or 0, 0x7FFFFFFF),
+            last_seen_at=report.event_at - min(report.session_time_s or 0, 0x7FFFFFFF),
+            has_class=has_class,
+        )
+        live = self._live(session, card)
+        if card is not None:
+            self._give(live, card, device, content, gateway)
+        self._sessions.add(live, is_new=True)
+        self._close_older(live)
+        return live
+
+    def _card_of(
+        self, packet: Packet, content: ClassContent | None, mac: str | None, now: int
+    ) -> Card | None:
+        """Whose session it is: by Class, by serial or code as User-Name, else by its phone."""
+        if content is not None:
+            card = self._accounts.card(content.card_id, now)
+            if card is not None:
+                return card
+        name = packet.text(USER_NAME) or ""
+        if voucher.parse_serial(name) is not None:
+            return self._accounts.card_of_serial(name.strip().upper(), now)
+        if mac is not None and canonical_mac(name) == mac:
+            found = self._accounts.card_of_phone(mac, now)
+            return None if found is None else found[0]
+        code = voucher.normalise(name)
+        return None if code is None else self._accounts.card_of_code(code, now)
+
+    def _session_id(
+        self, content: ClassContent | None, device: Device | None, gateway: Gateway
+    ) -> int:
+        """The id given with the Accept, even where the gateway does not return our Class."""
+        if content is not None:
+            return content.session_id
+        if (
+            device is not None
+            and device.session_id is not None
+            and device.gateway_id == gateway.id
+            and self._sessions.by_id(device.session_id) is None
+            and self._sessions.stored(device.session_id) is None
+        ):
+            return device.session_id
+        return self._grants.new_session_id()
+
+    def _give(
+        self,
+        live: Live,
+        card: Card,
+        device: Device | None,
+        content: ClassContent | None,
+        gateway: Gateway,
+    ) -> None:
+        """Tie a new session to the grant of its Accept, unless a newer login has taken it over."""
+        session, account = live.session, card.account
+        account.last_session_id = session.id
+        if account.first_used_at is None:
+            self._accounts.first_use(account, self._now())
+        self._accounts.changed(account)
+        if device is not None and device.session_id == session.id:
+            session.granted_octets = device.granted_octets
+            session.granted_s = device.granted_s
+            return
+        if content is not None:
+            session.granted_octets = content.granted_octets
+            session.granted_s = content.granted_s
+        if card.replaced_at is not None or card.revoked_at is not None:
+            session.is_superseded = True
+        elif device is None:
+            key = session.mac or NO_PHONE
+            device = account.devices[key] = Device(key, False, gateway.id)
+            device.granted_at = self._now()
+            self._hold(live, device)
+        elif device.session_id is None or device.session_id < session.id:
+            self._hold(live, device)
+        else:
+            session.is_superseded = True
+
+    def _close_older(self, live: Live) -> None:
+        """A new session of a phone, or at its address, means the older one is dead (item 44)."""
+        session = live.session
+        rivals: dict[int, Live] = {}
+        if session.mac is not None:
+            rivals.update((other.session.id, other) for other in self._sessions.of_mac(session.mac))
+        if session.framed_ip is not None:
+            rivals.update(
+                (other.session.id, other)
+                for other in self._sessions.at_ip(session.framed_ip)
+                if other.session.gateway_id == session.gateway_id
+            )
+        rivals.pop(session.id, None)
+        for other in rivals.values():
+            if (other.session.started_at, other.session.id) <= (session.started_at, session.id):
+                self.close_without_stop(other, NEWER_SESSION)
+            else:
+                self.close_without_stop(live, NEWER_SESSION)
+
+    # -- closing without a Stop ------------------------------------------------------------
+
+    def close_without_stop(self, live: Live, cause: str) -> None:
+        """Close a session at its last evidence and let go of what it held (quota rule 5)."""
+        if not live.session.is_open:
+            return
+        close(live.session, cause)
+        if live.account is not None:
+            self._accounts.flush(live.account, live.session)
+        self._opened_or_closed(live)
+        self._sessions.changed(live)
+
+    def _close_gateway(self, gateway: Gateway, event_at: int) -> None:
+        """Accounting-On or -Off: the gateway has forgotten its sessions that began before."""
+        for live in self._sessions.open_sessions():
+            if live.session.gateway_id == gateway.id and live.session.started_at <= event_at:
+                self.close_without_stop(live, reports.NAS_REBOOT)
+
+    def close_stale(self) -> None:
+        """Close sessions that were silent for three interims while this node listened."""
+        elapsed_s = self._elapsed_s()
+        is_any = False
+        for live in self._sessions.open_sessions():
+            if elapsed_s - live.heard_s > SILENT_INTERIMS * live.interim_s:
+                self.close_without_stop(live, STALE)
+                is_any = True
+        if is_any:
+            self._commit.soon()
+
+    def _note_source(self, live: Live, exchange: Exchange, packet: Packet) -> None:
+        live.heard_s = self._elapsed_s()
+        live.source = exchange.source
+        live.local_address = exchange.local_address
+        live.user_name = packet.first.get(USER_NAME, b"")
+        live.nas_id = packet.text(NAS_IDENTIFIER)
+        live.nas_ip = packet.address(NAS_IP_ADDRESS)
+        framed_ip = reports.framed_ip(packet)
+        if framed_ip is not None and framed_ip != live.session.framed_ip:
+            self._sessions.moved_to_ip(live, framed_ip)
+
+
+def _is_same(session: Session, packet: Packet, report: Report) -> bool:
+    """Whether a packet without Class continues this session, or its gateway has used the
+    Acct-Session-Id again after a reboot."""
+    mac = reports.calling_mac(packet)
+    if mac is not None and session.mac is not None and mac != session.mac:
+        return False
+    time_s = report.session_time_s
+    if time_s is None:
+        return True
+    started_at = report.event_at - time_s
+    if session.is_stopped and started_at > (session.ended_at or 0) + RESENT_WITHIN_S:
+        return False
+    if abs(started_at - session.started_at) <= SAME_START_S:
+        return True
+    continues = time_s >= session.session_time_s and (
+        (report.input_octets or 0) >= session.raw_input_octets
+        and (report.output_octets or 0) >= session.raw_output_octets
+    )
+    return continues and not session.is_stopped

@@ -1,0 +1,257 @@
+"""Check: whether a node can work, looked at from outside. What `pesisir check` prints.
+
+A fault of the settings, the database or a port is a failure; the clock, silent gateways and the
+backhaul are warnings, for a node works without them. Nothing is changed: a database of an older
+program is not upgraded here.
+"""
+
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from portal import control, settings
+from portal import keys as node_keys
+from portal.errors import UserError
+from portal.setting_values import Listen
+from portal.settings import Settings
+from portal.store import db
+from portal.terminal import duration, octets, when
+
+FREE_AT_LEAST = 200_000_000
+"""Octets below which a village's box fills up within months, not years."""
+SILENT_S = 900
+"""Three interims of five minutes: a gateway with phones behind it is heard more often."""
+PROGRAM_FROM = datetime(2026, 11, 1, tzinfo=UTC)
+"""No clock is right that says earlier: the program did not exist."""
+_TIME_SERVICE = Path("/run/systemd/timesync/synchronized")
+
+OK, WARNING, FAIL = "ok", "warning", "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at."""
+
+    name: str
+    status: str  # "ok", "warning" or "fail"
+    message: str
+
+
+def look(directory: Path, call: Callable[[str], Any]) -> dict[str, Any]:
+    """{"ok", "checks", "settings"} of a directory; `call` asks its running node."""
+    findings = [_directory(directory)]
+    found: Settings | None = None
+    try:
+        found = settings.load(directory)
+        findings.append(Finding("settings", OK, _settings_text(directory)))
+    except UserError as error:
+        findings.append(Finding("settings", FAIL, str(error)))
+    findings.append(_database(directory))
+    findings.append(_keys(directory))
+    status = _status(directory, call, findings)
+    if found is not None:
+        findings += _ports(found, status)
+        findings += _backhaul(found, status)
+    findings.append(_clock(directory, status))
+    findings.append(_disk(directory))
+    findings += _gateways(status)
+    shown = []
+    if found is not None:
+        shown = [asdict(entry) for entry in settings.describe(directory)]
+    return {
+        "ok": all(finding.status != FAIL for finding in findings),
+        "checks": [asdict(finding) for finding in findings],
+        "settings": shown,
+    }
+
+
+def _directory(directory: Path) -> Finding:
+    if not directory.is_dir():
+        return Finding("directory", FAIL, f"there is no directory {directory}")
+    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+        return Finding("directory", FAIL, f"{directory} cannot be written by this user")
+    if directory.stat().st_mode & 0o077:
+        return Finding(
+            "directory", WARNING, f"others can look into {directory}; close it with: chmod 700"
+        )
+    return Finding("directory", OK, str(directory))
+
+
+def _settings_text(directory: Path) -> str:
+    file = directory / settings.FILE_NAME
+    return f"{file} is good" if file.exists() else f"no {file}: defaults and the environment"
+
+
+def _database(directory: Path) -> Finding:
+    path = directory / db.FILE_NAME
+    try:
+        if not path.exists():
+            return Finding("database", FAIL, f"{path} is missing; make it with: pesisir init")
+        version, newest = db.schema_version(path), db.migrations()[-1][0]
+        if version > newest:
+            return Finding(
+                "database",
+                FAIL,
+                f"{path} has schema version {version}, newer than this program's {newest}",
+            )
+        fault = db.check_file(path)
+        if fault is not None:
+            return Finding("database", FAIL, f"{path} is damaged: {fault}")
+        size = octets(path.stat().st_size)
+        if version < newest:
+            return Finding(
+                "database",
+                OK,
+                f"schema version {version}, upgraded to {newest} at the next start; {size}",
+            )
+        return Finding("database", OK, f"schema version {version}, sound, {size}")
+    except (db.DatabaseUnusableError, OSError) as error:
+        return Finding("database", FAIL, str(error).rstrip("."))
+
+
+def _keys(directory: Path) -> Finding:
+    try:
+        node_keys.read(directory)
+        path = directory / node_keys.FILE_NAME
+        if path.stat().st_mode & 0o077:
+            return Finding("keys", WARNING, f"others can read {path}; close it with: chmod 600")
+        return Finding("keys", OK, "there and readable")
+    except UserError as error:
+        return Finding("keys", FAIL, str(error))
+
+
+def _status(
+    directory: Path, call: Callable[[str], Any], findings: list[Finding]
+) -> dict[str, Any] | None:
+    """What the running node says of itself, None without one."""
+    try:
+        if not directory.is_dir() or not control.is_node_running(directory):
+            findings.append(Finding("node", OK, "not running"))
+            return None
+        status: dict[str, Any] = call("status")
+    except UserError as error:
+        findings.append(Finding("node", WARNING, str(error)))
+        return None
+    if status["is_disk_full"]:
+        findings.append(Finding("node", FAIL, "running, but the disk is full: logins wait"))
+    elif not status["is_healthy"]:
+        findings.append(Finding("node", FAIL, "running, but it cannot store usage; see its log"))
+    else:
+        findings.append(Finding("node", OK, f"running, {status['open_sessions']} sessions open"))
+    return status
+
+
+# --- ports
+
+
+def _ports(found: Settings, status: dict[str, Any] | None) -> Iterator[Finding]:
+    held = {"http": [], "radius": []} if status is None else status["addresses"]
+    groups = (
+        ("http.listen", found.http.listen, "http"),
+        ("http.operator_listen", found.http.operator_listen, "http"),
+        ("radius.auth", found.radius.auth, "radius"),
+        ("radius.acct", found.radius.acct, "radius"),
+    )
+    for name, entries, kind in groups:
+        for entry in entries:
+            if status is not None and entry.address in held[kind]:
+                yield Finding(name, OK, f"{entry} is held by the running node")
+            else:
+                is_udp = kind == "radius"
+                problem = _bind(entry, socket.SOCK_DGRAM if is_udp else socket.SOCK_STREAM)
+                yield problem(name) if problem else Finding(name, OK, f"{entry} is free")
+
+
+def _bind(entry: Listen, kind: socket.SocketKind) -> Callable[[str], Finding] | None:
+    """None when this program could listen there now, else the finding for a name."""
+    family = socket.AF_INET6 if ":" in entry.host else socket.AF_INET
+    try:
+        with socket.socket(family, kind) as probe:
+            if kind == socket.SOCK_STREAM:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind((entry.host, entry.port))
+            if kind == socket.SOCK_STREAM:
+                probe.listen(1)
+        return None
+    except OSError as error:
+        if error.errno == errno.EACCES:
+            # The service unit grants the right to the node, not to whoever runs the check.
+            text = f"this user may not open {entry}; the service of docs/install-node.md may"
+            return lambda name: Finding(name, WARNING, text)
+        if error.errno == errno.EADDRINUSE:
+            text = f"{entry} is in use by another program; expected a free port"
+        elif error.errno == errno.EADDRNOTAVAIL:
+            text = f"{entry} is no address of this machine"
+        else:
+            text = f"{entry} cannot be used: {error.strerror}"
+        return lambda name: Finding(name, FAIL, text)
+
+
+# --- warnings
+
+
+def _backhaul(found: Settings, status: dict[str, Any] | None) -> Iterator[Finding]:
+    if not found.backhaul.probes:
+        yield Finding(
+            "backhaul",
+            WARNING,
+            "unknown: no probes are set, so time on cards runs while the link is down",
+        )
+    elif status is None:
+        yield Finding("backhaul", OK, f"{len(found.backhaul.probes)} probes; watched by the node")
+    else:
+        state, since = status["backhaul"]["state"], status["backhaul"]["down_since"]
+        text = f"down since {when(since)}" if state == "down" else state
+        yield Finding("backhaul", OK if state == "up" else WARNING, text)
+
+
+def _clock(directory: Path, status: dict[str, Any] | None) -> Finding:
+    now = datetime.now(UTC)
+    seen = now.astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    if now < PROGRAM_FROM:
+        return Finding("clock", WARNING, f"it says {seen}, before this program was written")
+    if status is not None and status["is_clock_doubtful"]:
+        return Finding(
+            "clock", WARNING, f"it says {seen}, the node goes by {when(status['now_at'])}"
+        )
+    try:
+        written_s = (directory / db.FILE_NAME).stat().st_mtime
+    except OSError:
+        written_s = 0.0
+    if written_s > now.timestamp() + 120:
+        return Finding("clock", WARNING, f"it says {seen}, but the database is from later")
+    if not _TIME_SERVICE.exists():
+        return Finding("clock", WARNING, f"it says {seen}; no time service vouches for it")
+    return Finding("clock", OK, seen)
+
+
+def _disk(directory: Path) -> Finding:
+    try:
+        found = os.statvfs(directory)
+    except OSError as error:
+        return Finding("disk", WARNING, f"not known: {error.strerror}")
+    free = found.f_bavail * found.f_frsize
+    return Finding("disk", OK if free >= FREE_AT_LEAST else WARNING, f"{octets(free)} free")
+
+
+def _gateways(status: dict[str, Any] | None) -> Iterator[Finding]:
+    if status is None:
+        return
+    if not status["gateways"]:
+        yield Finding("gateways", WARNING, "none yet; add one with: pesisir gateway add")
+    for gateway in status["gateways"]:
+        name = f"gateway {gateway['name']}"
+        heard_at = gateway["last_heard_at"]
+        if heard_at is None:
+            yield Finding(name, WARNING, "not heard since the node started")
+            continue
+        silent_s = max(0, status["now_at"] - heard_at)
+        text = f"heard {duration(silent_s)} ago"
+        yield Finding(name, OK if silent_s <= SILENT_S else WARNING, text)

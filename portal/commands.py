@@ -1,0 +1,299 @@
+"""Commands: what the command line may ask of a node, by name.
+
+Each takes the node and the arguments as JSON gave them, calls a use case and returns a JSON value.
+They run in the node where one is running (portal/control_server.py), else in the command's own
+process (`run_in_directory`): the same code both ways.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from portal import backups
+from portal.admin import Gateway, Site
+from portal.control import Report
+from portal.domain import profile as profiles_domain
+from portal.domain.profile import Profile
+from portal.errors import UserError
+from portal.node import Node
+
+Arguments = Mapping[str, Any]
+Run = Callable[[Node, Arguments, Report], Awaitable[object]]
+
+_EPOCH_FROM = 10**9
+"""A bare number from here on (2001) is an instant, not a slip of the hand for a duration."""
+
+
+async def execute(node: Node, name: str, arguments: Arguments, report: Report) -> object:
+    """Run the command `name` on `node`. Raises UserError for what people can put right."""
+    if name not in TABLE:
+        raise UserError(
+            f"The node knows no command {name}; it runs another version of this program."
+        )
+    return await TABLE[name](node, arguments, report)
+
+
+async def run_in_directory(
+    directory: Path, name: str, arguments: Arguments, report: Report
+) -> object:
+    """Run the command `name` without a running node; the caller owns the directory."""
+    if name in ONLY_IN_SERVICE:
+        raise UserError(
+            f"No node is running in {directory}, so nobody can ask the gateway; start it with: "
+            "pesisir node"
+        )
+    from portal import serve, settings
+
+    node = await serve.open_node(directory, settings.load(directory))
+    try:
+        return await execute(node, name, arguments, report)
+    finally:
+        await node.close()
+
+
+# --- sites
+
+
+def _site(site: Site) -> dict[str, Any]:
+    shown = asdict(site)
+    del shown["id"]
+    return shown
+
+
+async def _sites(node: Node, arguments: Arguments, report: Report) -> object:
+    return [_site(site) for site in node.admin.sites_by_id.values()]
+
+
+async def _add_site(node: Node, arguments: Arguments, report: Report) -> object:
+    return _site(await node.admin.add_site(**arguments))
+
+
+async def _set_site(node: Node, arguments: Arguments, report: Report) -> object:
+    return _site(await node.admin.set_site(arguments["code"], arguments["changes"]))
+
+
+# --- gateways
+
+
+def _gateway(node: Node, gateway: Gateway, *, with_secrets: bool) -> dict[str, Any]:
+    heard_s = node.aaa.heard_s.get(gateway.id)
+    return {
+        "name": gateway.name,
+        "family": gateway.family,
+        "address": gateway.address,
+        "site": node.admin.sites_by_id[gateway.site_id].code,
+        "nas_id": gateway.nas_id,
+        "secret": gateway.secret if with_secrets else None,
+        "uam_secret": gateway.uam_secret if with_secrets else None,
+        "has_uam_secret": gateway.uam_secret is not None,
+        "mac_auth": gateway.mac_auth,
+        "last_heard_at": None
+        if heard_s is None
+        else round(node.now() - node.elapsed_s() + heard_s),
+    }
+
+
+async def _gateways(node: Node, arguments: Arguments, report: Report) -> object:
+    return [
+        _gateway(node, gateway, with_secrets=False)
+        for gateway in node.admin.gateways_by_id.values()
+    ]
+
+
+async def _show_gateway(node: Node, arguments: Arguments, report: Report) -> object:
+    gateway = node.admin.gateway(arguments["name"])
+    return _gateway(node, gateway, with_secrets=arguments["with_secrets"])
+
+
+async def _add_gateway(node: Node, arguments: Arguments, report: Report) -> object:
+    wanted = {key: value for key, value in arguments.items() if value is not None}
+    wanted["mac_auth"] = wanted.get("mac_auth", "yes") == "yes"
+    return _gateway(node, await node.admin.add_gateway(**wanted), with_secrets=True)
+
+
+async def _set_gateway(node: Node, arguments: Arguments, report: Report) -> object:
+    changes = dict(arguments["changes"])
+    if "mac_auth" in changes:
+        changes["mac_auth"] = changes["mac_auth"] == "yes"
+    gateway = await node.admin.set_gateway(arguments["name"], changes)
+    return _gateway(node, gateway, with_secrets=False)
+
+
+async def _remove_gateway(node: Node, arguments: Arguments, report: Report) -> object:
+    await node.admin.remove_gateway(arguments["name"])
+    return {"name": arguments["name"], "removed": True}
+
+
+async def _gateway_config(node: Node, arguments: Arguments, report: Report) -> object:
+    from portal import gateway_config
+
+    gateway = node.admin.gateway(arguments["name"])
+    files = gateway_config.render(
+        node.admin.sites_by_id[gateway.site_id],
+        gateway,
+        node.admin.families[gateway.family].DISCONNECT_PORT,
+        node.settings,
+        arguments["options"],
+    )
+    return {"gateway": gateway.name, "files": files}
+
+
+# --- profiles
+
+
+def _profile(profile: Profile) -> dict[str, Any]:
+    """A profile in the texts of `profile set`, and the same in numbers."""
+    settings = profiles_domain.settings(profile)
+    usual = profiles_domain.settings(Profile(profile.name))
+    return {
+        "name": profile.name,
+        "settings": settings,
+        "changed": [name for name, text in settings.items() if text != usual[name]],
+        "limits": {key: value for key, value in asdict(profile).items() if key != "name"},
+    }
+
+
+async def _profiles(node: Node, arguments: Arguments, report: Report) -> object:
+    return [_profile(profile) for _, profile in sorted(node.admin.profiles_by_name.items())]
+
+
+async def _show_profile(node: Node, arguments: Arguments, report: Report) -> object:
+    return _profile(node.admin.profile(arguments["name"]))
+
+
+async def _set_profile(node: Node, arguments: Arguments, report: Report) -> object:
+    return _profile(await node.admin.set_profile(arguments["name"], arguments["changes"]))
+
+
+async def _remove_profile(node: Node, arguments: Arguments, report: Report) -> object:
+    await node.admin.remove_profile(arguments["name"])
+    return {"name": arguments["name"], "removed": True}
+
+
+# --- vouchers
+
+
+def _with_zone(node: Node, shown: dict[str, Any]) -> dict[str, Any]:
+    """With the zone of its site, in which people read its times."""
+    return {**shown, "zone": node.admin.site(shown["site"]).zone}
+
+
+async def _issue_vouchers(node: Node, arguments: Arguments, report: Report) -> object:
+    return await node.vouchers.issue(**arguments)
+
+
+async def _show_voucher(node: Node, arguments: Arguments, report: Report) -> object:
+    return _with_zone(node, node.vouchers.show(arguments["key"]))
+
+
+async def _revoke_vouchers(node: Node, arguments: Arguments, report: Report) -> object:
+    revoked = await node.vouchers.revoke(arguments["keys"], arguments["reason"])
+    return [_with_zone(node, shown) for shown in revoked]
+
+
+async def _replace_vouchers(node: Node, arguments: Arguments, report: Report) -> object:
+    return await node.vouchers.replace(arguments["keys"], arguments["reason"])
+
+
+async def _list_vouchers(node: Node, arguments: Arguments, report: Report) -> object:
+    return [_with_zone(node, shown) for shown in await node.vouchers.listed(**arguments)]
+
+
+# --- sessions
+
+
+async def _list_sessions(node: Node, arguments: Arguments, report: Report) -> object:
+    wanted = dict(arguments)
+    since = wanted.pop("since")
+    if since is not None:
+        wanted |= _since(node, since, wanted["gateway"])
+    return [_with_zone(node, shown) for shown in await node.history.listed(**wanted)]
+
+
+def _since(node: Node, text: str, gateway: str | None) -> dict[str, int]:
+    """A point in time as people write it; dates are in the zone of the gateway's site, else of the
+    node's first.
+    """
+    if re.fullmatch("[0-9]+", text) and int(text) >= _EPOCH_FROM:
+        return {"since_at": int(text)}
+    try:
+        return {"since_s": profiles_domain.parse_duration_s(text)}
+    except ValueError:
+        pass
+    if gateway is not None:
+        site_id = node.admin.gateway(gateway).site_id
+    else:
+        site_id = min(node.admin.sites_by_id)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UserError(
+            f'--since is "{text}"; expected how long ago (2h, 3d), a date (2026-11-21, '
+            '"2026-11-21 08:00") or epoch seconds.'
+        ) from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=node.admin.zone(site_id))
+    return {"since_at": int(moment.timestamp())}
+
+
+async def _disconnect_session(node: Node, arguments: Arguments, report: Report) -> object:
+    return await node.history.disconnect(arguments["session_id"])
+
+
+# --- the node itself
+
+
+async def _status(node: Node, arguments: Arguments, report: Report) -> object:
+    """What `pesisir check` asks a running node."""
+    http, radius = node.settings.http, node.settings.radius
+    return {
+        "addresses": {
+            "http": [entry.address for entry in (*http.listen, *http.operator_listen)],
+            "radius": [entry.address for entry in (*radius.auth, *radius.acct)],
+        },
+        "is_healthy": node.is_healthy(),
+        "is_disk_full": node.disk.is_full,
+        "free_octets": node.disk.free_octets(),
+        "is_clock_doubtful": node.clock.is_doubtful,
+        "clock_jumps": node.clock.jumps,
+        "now_at": node.now(),
+        "backhaul": {"state": node.backhaul.state, "down_since": node.backhaul.down_since},
+        "open_sessions": len(node.sessions),
+        "gateways": await _gateways(node, arguments, report),
+    }
+
+
+async def _backup(node: Node, arguments: Arguments, report: Report) -> object:
+    return await backups.write(node, Path(arguments["path"]), report)
+
+
+ONLY_IN_SERVICE = frozenset({"disconnect_session", "status"})
+"""Commands that make sense in a running node only."""
+
+TABLE: dict[str, Run] = {
+    "sites": _sites,
+    "add_site": _add_site,
+    "set_site": _set_site,
+    "gateways": _gateways,
+    "gateway": _show_gateway,
+    "add_gateway": _add_gateway,
+    "set_gateway": _set_gateway,
+    "remove_gateway": _remove_gateway,
+    "gateway_config": _gateway_config,
+    "profiles": _profiles,
+    "profile": _show_profile,
+    "set_profile": _set_profile,
+    "remove_profile": _remove_profile,
+    "issue_vouchers": _issue_vouchers,
+    "show_voucher": _show_voucher,
+    "revoke_vouchers": _revoke_vouchers,
+    "replace_vouchers": _replace_vouchers,
+    "list_vouchers": _list_vouchers,
+    "list_sessions": _list_sessions,
+    "disconnect_session": _disconnect_session,
+    "status": _status,
+    "backup": _backup,
+}

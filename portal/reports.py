@@ -1,0 +1,108 @@
+"""Reports: an Accounting-Request as the report the domain counts, and what else it says.
+
+Nothing is decided here: which session it is about is for `accounting`, what it adds for
+`domain.session`.
+"""
+
+import functools
+
+from portal.domain.session import Kind, Report
+from radius.nas import canonical_mac
+from radius.packet import (
+    ACCT_DELAY_TIME,
+    ACCT_INPUT_GIGAWORDS,
+    ACCT_INPUT_OCTETS,
+    ACCT_OUTPUT_GIGAWORDS,
+    ACCT_OUTPUT_OCTETS,
+    ACCT_SESSION_TIME,
+    ACCT_TERMINATE_CAUSE,
+    CALLING_STATION_ID,
+    EVENT_TIMESTAMP,
+    FRAMED_IP_ADDRESS,
+    Packet,
+)
+
+EVENT_TIMESTAMP_TRUST_S = 600
+"""A gateway's own time of an event is believed this near to ours (item 38)."""
+COUNTER_MAX_OCTETS = 1 << 50
+"""A petabyte in one session is a broken counter."""
+USER_REQUEST, NAS_REBOOT = "User-Request", "NAS-Reboot"
+
+TERMINATE_CAUSES = {
+    1: USER_REQUEST,
+    2: "Lost-Carrier",
+    3: "Lost-Service",
+    4: "Idle-Timeout",
+    5: "Session-Timeout",
+    6: "Admin-Reset",
+    7: "Admin-Reboot",
+    8: "Port-Error",
+    9: "NAS-Error",
+    10: "NAS-Request",
+    11: NAS_REBOOT,
+    12: "Port-Unneeded",
+    13: "Port-Preempted",
+    14: "Port-Suspended",
+    15: "Service-Unavailable",
+    16: "Callback",
+    17: "User-Error",
+    18: "Host-Request",
+}
+"""RFC 2866 5.10."""
+
+
+@functools.lru_cache(maxsize=4096)
+def mac_of(value: bytes) -> str | None:
+    """A Calling-Station-Id as 12 hex digits, None when it is no MAC."""
+    return canonical_mac(value.decode("ascii", "replace"))
+
+
+def calling_mac(packet: Packet) -> str | None:
+    """The phone of a packet, None when the gateway does not say."""
+    value = packet.first.get(CALLING_STATION_ID)
+    return None if value is None else mac_of(value)
+
+
+def framed_ip(packet: Packet) -> str | None:
+    """The phone's address, None when the gateway does not know it yet."""
+    address = packet.address(FRAMED_IP_ADDRESS)
+    return None if address == "0.0.0.0" else address
+
+
+def event_at(packet: Packet, now: int) -> int:
+    """When it happened: receipt less Acct-Delay-Time, or the gateway's own time if that is near."""
+    delay_s = packet.integer(ACCT_DELAY_TIME) or 0
+    happened_at = now - min(delay_s, 86_400)
+    stamped_at = packet.integer(EVENT_TIMESTAMP)
+    if stamped_at is not None and abs(stamped_at - happened_at) <= EVENT_TIMESTAMP_TRUST_S:
+        return min(stamped_at, now)
+    return happened_at
+
+
+def _counter(packet: Packet, low: int, high: int) -> int | None:
+    value = packet.integer(low)
+    if value is None:
+        return None
+    octets = value + ((packet.integer(high) or 0) << 32)
+    return octets if octets <= COUNTER_MAX_OCTETS else None
+
+
+def report(packet: Packet, kind: Kind, happened_at: int, *, is_swapped: bool) -> Report:
+    """What a Start, Interim or Stop says, upload and download the right way round."""
+    received = _counter(packet, ACCT_INPUT_OCTETS, ACCT_INPUT_GIGAWORDS)
+    sent = _counter(packet, ACCT_OUTPUT_OCTETS, ACCT_OUTPUT_GIGAWORDS)
+    if is_swapped:
+        received, sent = sent, received
+    end_cause = None
+    if kind is Kind.STOP:
+        number = packet.integer(ACCT_TERMINATE_CAUSE)
+        end_cause = "Unknown" if number is None else TERMINATE_CAUSES.get(number, str(number))
+    return Report(
+        kind=kind,
+        event_at=happened_at,
+        session_time_s=packet.integer(ACCT_SESSION_TIME) if kind is not Kind.START else 0,
+        input_octets=received,
+        output_octets=sent,
+        has_gigawords=ACCT_INPUT_GIGAWORDS in packet.first or ACCT_OUTPUT_GIGAWORDS in packet.first,
+        end_cause=end_cause,
+    )
