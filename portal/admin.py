@@ -236,7 +236,7 @@ class Admin:
         """Add a gateway; secrets not given are generated, `uam_secret` "none" leaves it out."""
         if not _NAME.fullmatch(name):
             raise UserError(
-                f"The gateway name is {name!r}; expected letters, digits, dots, dashes, underscores."
+                f"The gateway name is {name!r}; expected letters, digits, dots, dashes."
             )
         if any(gateway.name == name for gateway in self.gateways_by_id.values()):
             raise UserError(f"There is a gateway {name!r} already.")
@@ -365,7 +365,7 @@ class Admin:
         """Add or change a profile from the command line's texts; cards follow at the next login."""
         if not _NAME.fullmatch(name):
             raise UserError(
-                f"The profile name is {name!r}; expected letters, digits, dots, dashes, underscores."
+                f"The profile name is {name!r}; expected letters, digits, dots, dashes."
             )
         try:
             profile = change(self.profiles_by_name.get(name, Profile(name)), **changes)

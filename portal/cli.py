@@ -13,10 +13,11 @@ from typing import Any
 import click
 
 from portal.cli_cards import session, voucher
-from portal.cli_places import gateway, profile, site, zone_option
+from portal.cli_places import gateway, profile, site, zone_named, zone_option
 from portal.errors import UserError
 from portal.terminal import (
     Group,
+    Place,
     call,
     details,
     directory,
@@ -81,7 +82,7 @@ def init(
     if code is None and name is None and zone is None and sys.stdin.isatty() and not as_json:
         code = click.prompt("Code of the site (letters, digits)", default="DESA", err=True)
         name = click.prompt("Name of the site, as residents see it", default=code, err=True)
-        zone = click.prompt("Time zone: WIB, WITA or WIT", default="WIB", err=True)
+        zone = zone_named(click.prompt("Time zone: WIB, WITA or WIT", default="WIB", err=True))
     from portal import directories
 
     made = directories.make(
@@ -261,8 +262,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(arguments: list[str] | None) -> int:
+    place = Place()
     try:
-        outcome = pesisir.main(arguments, prog_name="pesisir", standalone_mode=False)
+        outcome = pesisir.main(arguments, prog_name="pesisir", standalone_mode=False, obj=place)
         sys.stdout.flush()
         return outcome if isinstance(outcome, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
@@ -288,7 +290,7 @@ def _run(arguments: list[str] | None) -> int:
     except Exception:
         if os.environ.get("PESISIR_DEBUG") == "1":
             raise
-        _say(_keep_traceback())
+        _say(_keep_traceback(place.found))
         return 1
 
 
@@ -303,7 +305,7 @@ def _say(sentence: str) -> None:
     click.echo(text, err=True)
 
 
-def _keep_traceback() -> str:
+def _keep_traceback(directory: Path | None) -> str:
     """Write the traceback of a fault of ours into a file; the sentence that says where."""
     import tempfile
     import traceback
@@ -311,10 +313,8 @@ def _keep_traceback() -> str:
 
     entry = f"{datetime.now(UTC).isoformat(timespec='seconds')}\n{traceback.format_exc()}\n"
     places = [Path(tempfile.gettempdir()) / f"pesisir-{os.getuid()}.crash.log"]
-    try:
-        places.insert(0, existing_directory() / CRASH_LOG)
-    except (UserError, RuntimeError):
-        pass
+    if directory is not None:
+        places.insert(0, directory / CRASH_LOG)
     for path in places:
         try:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW

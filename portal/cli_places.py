@@ -24,12 +24,17 @@ from portal.terminal import (
 ZONE_NAMES = {"WIB": "Asia/Jakarta", "WITA": "Asia/Makassar", "WIT": "Asia/Jayapura"}
 
 
+def zone_named(text: str) -> str:
+    """The zone people mean by `text`, as the zone database has it."""
+    return ZONE_NAMES.get(text.strip().upper(), text.strip())
+
+
 def zone_option(is_required: bool = False) -> Callable[[F], F]:
     """--zone: a name of the zone database, or WIB, WITA, WIT."""
     return click.option(
         "--zone",
         metavar="ZONE",
-        callback=lambda _, __, value: value and ZONE_NAMES.get(value.upper(), value),
+        callback=lambda _, __, value: value and zone_named(value),
         help="Time zone: WIB, WITA, WIT, or a name such as Asia/Makassar.",
         required=is_required,
     )

@@ -1,8 +1,8 @@
 """Group commit: one transaction for everything that changed while the last one was being written.
 
 No timer: under load batches form by themselves, and a single packet waits for nothing but the disk
-(measured: a transaction per packet gives 0.08 of the throughput). Whoever must not answer before the
-change is durable leaves a callback.
+(measured: a transaction per packet gives 0.08 of the throughput). Whoever must not answer before
+the change is durable leaves a callback.
 """
 
 import asyncio

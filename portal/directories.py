@@ -83,7 +83,7 @@ def _refuse_data(directory: Path) -> None:
     """Raise UserError when a node, or what is left of one, lives there."""
     if directory.exists() and not directory.is_dir():
         raise UserError(f"{directory} is a file; expected a directory.")
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
         names = set(os.listdir(directory))
         if db.FILE_NAME in names:
             raise UserError(f"{directory} has a node's data already; nothing was changed.")

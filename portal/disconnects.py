@@ -1,7 +1,7 @@
 """Disconnects: asking gateways to end sessions, and remembering what they answered.
 
-An answer is not proof (design, quota rule 8): a session has ended when accounting says so. A request
-that found no answer is asked again at the session's next accounting packet, when a pinhole through
+An answer is not proof (design, quota rule 8): a session has ended when accounting says so. A
+request without answer is repeated at the session's next accounting packet, when a pinhole through
 NAT has just been opened (RFC 5176, conformance item 53).
 """
 

@@ -193,7 +193,7 @@ class Grants:
         return device.heard_s if live is None else live.heard_s
 
     def displace(self, account: Account, device: Device, reason: str) -> None:
-        """Take the grant from a phone, make it type its code again, and ask its gateway to cut it."""
+        """Take a phone's grant, make it type its code again, and ask its gateway to cut it."""
         session_id = device.session_id
         self._accounts.forget_phone(account, device.mac)
         device.session_id = None

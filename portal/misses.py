@@ -17,7 +17,7 @@ FORGIVEN_AFTER_S = 1800.0
 SITE_MISSES = 30
 SITE_SPAN_S = 600.0
 SITE_SLOT_S = 5.0
-"""Over the site's limit, clients with a miss (or that cannot be told apart) take turns this far apart."""
+"""Over the site's limit, clients with a miss, and those that cannot be told apart, take turns."""
 CLIENTS_KEPT = 10_000
 
 

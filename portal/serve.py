@@ -10,8 +10,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import uvicorn
@@ -128,8 +128,9 @@ class Service:
             ) from error
         server = _QuietServer(config)
         task = asyncio.get_running_loop().create_task(server.serve(sockets=[bound]))
-        while not server.started and not task.done():
-            await asyncio.sleep(0.01)
+        listens = asyncio.get_running_loop().create_task(server.listens.wait())
+        await asyncio.wait((task, listens), return_when=asyncio.FIRST_COMPLETED)
+        listens.cancel()
         if task.done():
             await task
             raise UserError(f"The pages cannot be served on {listen}.")
@@ -182,22 +183,21 @@ class Service:
 
 
 class _QuietServer(uvicorn.Server):
-    """Leaves the process's signals to us."""
+    """Leaves the process's signals to us, and says when it listens."""
 
-    def install_signal_handlers(self) -> None:
-        """Signals are handled in `run`."""
+    def __init__(self, config: uvicorn.Config):
+        super().__init__(config)
+        self.listens = asyncio.Event()
 
-    def capture_signals(self):  # type: ignore[no-untyped-def]  # uvicorn's own has no types
-        """Signals are handled in `run`."""
-        return _nothing()
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        await super().startup(sockets)
+        self.listens.set()
 
-
-class _nothing:
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        return None
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are handled in `serve`."""
+        yield
 
 
 def _listen(listen: Listen) -> socket.socket:
@@ -258,5 +258,5 @@ def run(directory: Path, settings: Settings) -> None:
         sys.stdout.write(service.ready_line() + "\n")
         sys.stdout.flush()
 
-    with control.own(directory, "node"):
+    with control.own(directory, "node", wait_s=control.WAIT_FOR_COMMAND_S):
         asyncio.run(serve(directory, settings, on_ready=ready))

@@ -16,7 +16,7 @@ ENDED_KEPT = 2_000
 """Ended sessions kept in memory; a late packet for an older one costs a read."""
 SAME_START_S = 600
 """Two sessions of one gateway with one Acct-Session-Id and starts further apart are different:
-a gateway without a clock gives the same ids again after a reboot (RFC 2866 5.5 promises no more)."""
+a gateway without a clock gives the same ids again after a reboot (RFC 2866 5.5 allows it)."""
 
 
 @dataclass(slots=True, eq=False)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any, TypeVar
@@ -70,6 +71,13 @@ class Group(click.Group):
         return list(self.commands)
 
 
+@dataclass
+class Place:
+    """What outlives the command: where it worked, for the traceback of a fault of ours."""
+
+    found: Path | None = None
+
+
 def directory() -> Path:
     """The directory this command is about, absolute; it need not exist."""
     chosen = click.get_current_context().meta.get(_DIRECTORY) or Path()
@@ -81,6 +89,9 @@ def existing_directory() -> Path:
     path = directory()
     try:
         if (path / DATABASE_NAME).exists():
+            place = click.get_current_context().find_object(Place)
+            if place is not None:
+                place.found = path
             return path
         if (path / SETTINGS_NAME).exists():
             raise UserError(

@@ -137,7 +137,7 @@ class Vouchers:
     # -- finding ---------------------------------------------------------------------------
 
     def find(self, key: str) -> Card:
-        """A card by serial or code; raises UserError when there is none. A code is never repeated."""
+        """A card by serial or code; raises UserError, without the code, when there is none."""
         card = None
         now = self._now()
         text = key.strip().upper()
@@ -195,7 +195,7 @@ class Vouchers:
     # -- ending ----------------------------------------------------------------------------
 
     async def revoke(self, keys: Sequence[str], reason: str) -> list[dict[str, Any]]:
-        """End cards for good, cut their sessions; codes and phones of theirs are refused at once."""
+        """End cards for good and cut their sessions; their codes and phones are refused at once."""
         reason = _reason(reason)
         cards = self._distinct(keys)
         for card in cards:

@@ -31,7 +31,7 @@ class Clock:
     def start(cls, system_at: float, elapsed_s: float, floor_at: float) -> "Clock":
         """Begin at the system clock, but never before `floor_at`, the latest time ever recorded.
 
-        A system clock behind the floor (1970 at boot) is doubtful: time then goes on from the floor.
+        A system clock behind the floor (1970 at boot) is doubtful: time goes on from the floor.
         A system clock ahead of it is believed: a box may have been off for weeks.
         """
         if system_at < floor_at:
@@ -42,10 +42,11 @@ class Clock:
     def read(self, system_at: float, elapsed_s: float, *, is_synchronised: bool = False) -> float:
         """Return the time now, in epoch seconds UTC, never before an earlier answer.
 
-        `elapsed_s` counts seconds and is not touched when somebody sets the clock. Small differences
-        are followed; time stands still rather than run back. A jump forward is followed when the
-        clock was wrong since the start (it is being put right) or a time service vouches for it
-        (`is_synchronised`); any other jump is not, and the clock is doubtful until both agree.
+        `elapsed_s` counts seconds and is not touched when somebody sets the clock. Small
+        differences are followed; time stands still rather than run back. A jump forward is
+        followed when the clock was wrong since the start (it is being put right) or a time service
+        vouches for it (`is_synchronised`); any other jump is not, and the clock is doubtful until
+        both agree.
         """
         expected_at = self.now_at + max(0.0, elapsed_s - self.elapsed_s)
         difference_s = system_at - expected_at

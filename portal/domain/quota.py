@@ -1,8 +1,9 @@
 """Quota: what a voucher has used in each window, and so what one more session may use.
 
-Pure. Callers pass the time, the usage they keep and what other devices hold; nothing here knows SQL
-or RADIUS. A grant is given so that used + everything granted and not yet used never exceeds a quota,
-whatever the order of logins and however many messages to gateways are lost (design, quota rule 2).
+Pure. Callers pass the time, the usage they keep and what other devices hold; nothing here knows
+SQL or RADIUS. A grant is given so that used + everything granted and not yet used never exceeds a
+quota, whatever the order of logins and however many messages to gateways are lost (design, quota
+rule 2).
 """
 
 from dataclasses import dataclass, field

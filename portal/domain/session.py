@@ -33,7 +33,7 @@ class Report(NamedTuple):
     """When it happened, epoch seconds UTC."""
     session_time_s: int | None
     input_octets: int | None
-    """Full 64-bit counter, None when the packet has none (a Start, or a gateway that cannot count)."""
+    """Full 64-bit counter, None when the packet has none (as a Start)."""
     output_octets: int | None
     has_gigawords: bool
     end_cause: str | None = None
@@ -73,7 +73,7 @@ class Session:
     is_stopped: bool = False
     """A real Stop came: nothing changes any more. False with `ended_at` set: closed by the node."""
     is_superseded: bool = False
-    """A newer login took its grant: it holds no device and no quota, but what it uses is counted."""
+    """A newer login took its grant: it holds nothing, but what it uses is counted."""
     input_octets: int = 0
     output_octets: int = 0
     session_time_s: int = 0
@@ -104,9 +104,10 @@ def apply(session: Session, report: Report, *, sends_gigawords: bool) -> Delta:
     """Take one report into the session and return what it adds to usage.
 
     Rules 1 and 5 of the design: a lower Acct-Session-Time is late and changes no total; the same or
-    a higher one with a lower counter is a new segment of both directions, or a wrap where the gateway
-    has never sent Gigawords (`sends_gigawords` False) and the old value was over 3 GiB. After a real
-    Stop nothing changes; after any other close a report with news adds it, and an interim reopens.
+    a higher one with a lower counter is a new segment of both directions, or a wrap where the
+    gateway has never sent Gigawords (`sends_gigawords` False) and the old value was over 3 GiB.
+    After a real Stop nothing changes; after any other close a report with news adds it, and an
+    interim reopens.
     """
     if session.is_stopped:
         return NOTHING
@@ -182,7 +183,7 @@ def share(amount: int, part_s: int, whole_s: int) -> int:
 
 
 def overlap_s(spans: list[tuple[int, int | None]], since_at: int, until_at: int) -> int:
-    """Seconds of [since_at, until_at) that lie in any of the spans; an end of None is still running."""
+    """Seconds of [since_at, until_at) that lie in the spans; an end of None is still running."""
     total = 0
     for start_at, end_at in spans:
         end = until_at if end_at is None else min(end_at, until_at)

@@ -104,7 +104,7 @@ class Database:
             f"PRAGMA cache_size=-{CACHE_KIB:d}",
         ):
             await writer.execute(pragma)
-        reader = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)
+        reader = _read_only(path)
         reader.row_factory = sqlite3.Row
         reader.execute(f"PRAGMA cache_size=-{CACHE_KIB:d}")
         return cls(path, writer, reader)
@@ -127,7 +127,7 @@ class Database:
         """All rows of a longer query, read in a thread of its own so that RADIUS goes on."""
 
         def read() -> list[Row]:
-            connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
+            connection = _read_only(self.path)
             try:
                 connection.row_factory = sqlite3.Row
                 return connection.execute(sql, parameters).fetchall()
@@ -138,7 +138,7 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["Transaction"]:
-        """One transaction, alone on the writer: committed at the end, rolled back on an exception."""
+        """One transaction, alone on the writer: committed at the end, rolled back if it raises."""
         async with self._lock:
             try:
                 yield Transaction(self._writer)
@@ -151,7 +151,7 @@ class Database:
         """Write a compact copy of the committed database to `path`, which must not exist."""
 
         def copy() -> None:
-            connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
+            connection = _read_only(self.path)
             try:
                 connection.execute("VACUUM INTO ?", (str(path),))
             finally:
@@ -181,10 +181,14 @@ class Transaction:
         await self._connection.executemany(sql, rows)
 
 
+def _read_only(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)
+
+
 def check_file(path: Path) -> str | None:
     """None when SQLite finds the file sound, else what it says (`PRAGMA quick_check`)."""
     try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        connection = _read_only(path)
         try:
             answer = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
         finally:
@@ -197,7 +201,7 @@ def check_file(path: Path) -> str | None:
 def schema_version(path: Path) -> int:
     """The schema version of a file; raises DatabaseUnusableError when it is no database."""
     try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        connection = _read_only(path)
         try:
             return int(connection.execute("PRAGMA user_version").fetchone()[0])
         finally:

@@ -1,5 +1,6 @@
 """The real command for tests: runs `pesisir` as people do, starts nodes, speaks as a gateway."""
 
+import hashlib
 import io
 import json
 import os
@@ -8,9 +9,9 @@ import secrets
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
-import time
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ from radius.packet import (
     ACCT_STATUS_TYPE,
     CALLING_STATION_ID,
     CLASS,
+    DISCONNECT_ACK,
+    DISCONNECT_REQUEST,
     FRAMED_IP_ADDRESS,
     USER_NAME,
     USER_PASSWORD,
@@ -213,10 +216,10 @@ class Gateway:
         )
         self._ask(ACCOUNTING_REQUEST, body, self._acct, b"")
 
-
-def wait_until(condition: Any, seconds: float = 10.0) -> None:
-    """Look again and again until `condition()` holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.02)
+    def acknowledge_disconnect(self) -> None:
+        """Wait for a Disconnect-Request, which comes to the accounting socket, and agree to it."""
+        request, node = self._socket.recvfrom(4096)
+        assert request[0] == DISCONNECT_REQUEST
+        head = struct.pack("!BBH", DISCONNECT_ACK, request[1], 20)
+        digest = hashlib.md5(head + request[4:20] + self._secret).digest()
+        self._socket.sendto(head + digest, node)

@@ -1,5 +1,5 @@
-"""What a gateway's redirect is believed, and what it can never do: carry a phone to a stranger, show
-a status without a signature, or write into a page."""
+"""What a gateway's redirect is believed, and what it can never do: carry a phone to a stranger,
+show a status without a signature, or write into a page."""
 
 import re
 from collections.abc import Iterator

@@ -37,6 +37,10 @@ def wrong_code(n: int) -> str:
     return make_code(70_000_000_000 + n)
 
 
+def is_online(phone: Phone) -> bool:
+    return phone.session is not None
+
+
 def form_at(gateway: PracticeGateway, phone: Phone) -> Page:
     page = open_internet(Browser(), gateway, phone)
     assert page.status == 200 and page.action == "/login"
@@ -62,7 +66,7 @@ def test_a_right_code_goes_through_the_gateway_and_ends_on_a_full_page(
     assert "Berhasil." in page.text and "Internet sudah menyala." in page.text
     assert "500 MB dari 500 MB" in page.text.replace("\xa0", " ")
     assert "set-cookie" not in page.headers
-    assert phone.session is not None
+    assert is_online(phone)
     assert place.shown(serial)["open_sessions"] == 1
 
 
@@ -89,7 +93,7 @@ def test_wrong_then_right_then_status_then_out(
     assert "Berhasil." in page.text
     page = browser.submit(browser.click(page, "Lihat sisa kuota"))
     assert "Anda sudah keluar." in page.text and page.action == "/login"
-    assert phone.session is None
+    assert not is_online(phone)
     assert place.shown(serial)["open_sessions"] == 0
 
 
@@ -160,7 +164,7 @@ def test_a_used_up_day_says_when_it_goes_on(
     code, serial = place.issue()
     log_in(gateway, phone, code)
     place.do(gateway.download(phone, 600_000_000))
-    assert phone.session is None, "the gateway cuts at the quota"
+    assert not is_online(phone), "the gateway cuts at the quota"
     arrival = form_at(gateway, phone)
     assert f"Kartu terakhir: {serial}. Data di kartu ini sudah habis." in arrival.text
     page = Browser().submit(arrival, kode=code)
@@ -191,7 +195,7 @@ def test_each_end_of_a_card_has_its_own_sentence(place: Village) -> None:
         assert page.status == 200
         assert what in page.alert and then in page.alert, page.alert
         assert page.fields["kode"] == show(code)
-        assert phone.session is None
+        assert not is_online(phone)
 
 
 def _new_phone(place: Village) -> tuple[PracticeGateway, Phone]:
@@ -210,15 +214,15 @@ def test_a_card_moves_to_the_new_phone_with_its_quota(
     asked = log_in(gateway, other, code)
     assert "Kode ini sedang dipakai di HP lain." in asked.text
     assert "Pindahkan ke HP ini" in asked.text
-    assert phone.session is not None, "nothing happens before the button"
+    assert is_online(phone), "nothing happens before the button"
     back = browser.click(asked, "Batal")
-    assert back.action == "/login" and phone.session is not None
+    assert back.action == "/login" and is_online(phone)
     page = browser.submit(asked)
     assert "Berhasil." in page.text
     assert "400 MB dari 500 MB" in page.text.replace("\xa0", " ")
     place.do(gateway.settled())
-    assert other.session is not None
-    assert phone.session is None, "the old phone is disconnected"
+    assert is_online(other)
+    assert not is_online(phone), "the old phone is disconnected"
     assert place.shown(serial)["octets_used"] == 100_000_000
 
 
@@ -395,11 +399,11 @@ def test_logging_out_needs_the_button_and_its_seal(
     status = browser.click(page, "Lihat sisa kuota")
     link = urlsplit(status.url).query
     asked = browser.get(f"{place.url}/logout?{link}")
-    assert "Keluar dari internet?" in asked.text and phone.session is not None
+    assert "Keluar dari internet?" in asked.text and is_online(phone)
     refused = browser.post(f"{place.url}/logout", {"e": "x"})
-    assert refused.status == 200 and phone.session is not None
+    assert refused.status == 200 and is_online(phone)
     assert "Anda sudah keluar." in browser.submit(asked).text
-    assert phone.session is None
+    assert not is_online(phone)
     # It must type a code again: nothing brings the phone back by itself.
     assert not place.do(gateway.wake_phone(phone))
 
