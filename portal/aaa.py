@@ -6,10 +6,11 @@ answered only after the commit that holds it (RFC 2866 4.1); all packets waiting
 """
 
 import asyncio
+import functools
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from portal import class_attribute
 from portal.accounting import Accounting
@@ -22,9 +23,9 @@ from portal.domain.profile import Profile
 from portal.domain.quota import Grant, Reason, Refusal
 from portal.grants import Grants
 from portal.misses import Misses
-from portal.reports import calling_mac
+from portal.reports import calling_mac, mac_of
 from portal.tickets import Tickets
-from radius.nas import Limits
+from radius.nas import Limits, family
 from radius.packet import (
     ACCESS_ACCEPT,
     ACCESS_REJECT,
@@ -265,7 +266,7 @@ class Aaa:
         now, elapsed_s = self._now(), self._elapsed_s()
         name = user_name.decode("utf-8", "replace")
         family = self._admin.families[gateway.family]
-        if family.is_mac_login(packet, name):
+        if mac is not None and _names_phone(user_name, mac) and family.is_mac_login(packet, name):
             return self._returning(gateway, mac, now), True
         has_chap = CHAP_PASSWORD in packet.first
         if password is None and not has_chap:
@@ -275,7 +276,7 @@ class Aaa:
         client = mac or f"gateway {gateway.id}"
         if self._misses.wait_s(client, None, elapsed_s) > 0:
             return Reason.TOO_MANY_MISSES, False
-        card = None
+        card: Card | None = None
         if password is not None:
             code = name if len(name) == 12 and name.isascii() and name.isdigit() else ""
             code = code or voucher.normalise(name) or ""
@@ -330,17 +331,17 @@ class Aaa:
         is_typed: bool,
     ) -> bytes:
         """The attributes of an Access-Accept."""
-        limits = Limits(
-            session_timeout_s=grant.seconds,
-            interim_s=profile.interim_s,
-            idle_timeout_s=profile.idle_s,
-            octets=grant.octets,
-            rate_down_kbps=grant.rate_down_kbps,
-            rate_up_kbps=grant.rate_up_kbps,
-        )
         content = ClassContent(session_id, card.id, grant.octets, grant.held_s)
         value = class_attribute.pack(content, gateway.id, self._class_key)
-        attributes = self._admin.families[gateway.family].accept_attributes(limits)
+        limits = (
+            grant.seconds,
+            profile.interim_s,
+            profile.idle_s,
+            grant.octets,
+            grant.rate_down_kbps,
+            grant.rate_up_kbps,
+        )
+        attributes = _limit_attributes(gateway.family, limits)
         attributes += attribute(CLASS, value)
         if is_typed:
             attributes += attribute(USER_NAME, card.serial.encode())
@@ -400,3 +401,16 @@ class Aaa:
 
 def _is_code(password: bytes, code: str) -> bool:
     return voucher.normalise(password.decode("utf-8", "replace")) == code
+
+
+def _names_phone(user_name: bytes, mac: str) -> bool:
+    """Whether a User-Name is this phone's MAC, in whatever spelling."""
+    if len(user_name) == 12:
+        return user_name.lower() == mac.encode()
+    return len(user_name) in (14, 17) and mac_of(user_name) == mac
+
+
+@functools.lru_cache(maxsize=1024)
+def _limit_attributes(family_name: str, limits: tuple[Any, ...]) -> bytes:
+    """A family's attributes for limits; at a busy hour many phones get the same."""
+    return family(family_name).accept_attributes(Limits(*limits))

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 RESENT_WITHIN_S = 30
 """A gateway that stamps no times may resend a Start this long after the Stop (seen: 14 s)."""
 ACCOUNTING_ON, ACCOUNTING_OFF = 7, 8
+_KINDS = {1: Kind.START, 2: Kind.STOP, 3: Kind.INTERIM}
 STALE, NEWER_SESSION = "Lost-Carrier", "Superseded"
 
 
@@ -80,7 +81,7 @@ class Accounting:
             return
         raw_id = first.get(ACCT_SESSION_ID)
         family = self._admin.families[gateway.family]
-        if status not in (1, 2, 3) or not raw_id or family.is_administrative(packet):
+        if status not in _KINDS or not raw_id or family.is_administrative(packet):
             log.info(
                 "accounting_ignored gateway=%s status=%s has_session_id=%s",
                 *(gateway.name, status, bool(raw_id)),
@@ -188,6 +189,12 @@ class Accounting:
         return live
 
     def _class_of(self, packet: Packet, gateway: Gateway) -> ClassContent | None:
+        first = packet.first.get(CLASS)
+        if first is None:
+            return None
+        content = class_attribute.unpack(first, gateway.id, self._class_key)
+        if content is not None:
+            return content
         for value in packet.all(CLASS):
             content = class_attribute.unpack(value, gateway.id, self._class_key)
             if content is not None:

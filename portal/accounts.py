@@ -6,14 +6,13 @@ the longest unused first, so that memory stays bounded however many cards were e
 """
 
 import hashlib
-import hmac
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 from zoneinfo import ZoneInfo
 
-from portal.domain import hours
+from portal.domain import quota
 from portal.domain.profile import Profile
 from portal.domain.quota import NOBODY, Held, Usage
 from portal.domain.session import Session
@@ -159,11 +158,11 @@ class Accounts:
 
     def hash_of(self, code: str) -> bytes:
         """The keyed hash under which a code is stored; the code itself never is."""
-        return hmac.digest(self._hash_key, code.encode("ascii"), hashlib.sha256)[:16]
+        return hashlib.blake2b(code.encode("ascii"), key=self._hash_key, digest_size=16).digest()
 
     def card_of_code(self, code: str, now: int) -> Card | None:
         """The card with this 12-digit code, None when there is none."""
-        code_hash = hmac.digest(self._hash_key, code.encode("ascii"), "sha256")[:16]
+        code_hash = self.hash_of(code)
         card = self._card_by_hash.get(code_hash)
         if card is None:
             row = self._store.voucher_by_hash(code_hash)
@@ -241,16 +240,12 @@ class Accounts:
     def _load_account(self, row: Row, now: int) -> Account:
         zone = self._zone_of_site(row["site_id"])
         usage = Usage(zone, total_octets=row["total_octets"], total_s=row["total_s"])
-        since_at = min(
-            hours.window_at("week", now, zone).start_at,
-            hours.window_at("month", now, zone).start_at,
-        )
-        for day in self._store.account_days(
-            row["account_id"], hours.day_of(since_at, zone).isoformat()
-        ):
-            ordinal = date.fromisoformat(day["day"]).toordinal()
-            usage.days[ordinal] = [day["octets"], day["seconds"]]
-        newest = self._store.current_voucher(row["account_id"])
+        is_used = row["first_used_at"] is not None
+        if is_used:
+            since_day = quota.day_text(quota.first_day_needed(now, zone))
+            for day in self._store.account_days(row["account_id"], since_day):
+                ordinal = date.fromisoformat(day["day"]).toordinal()
+                usage.days[ordinal] = [day["octets"], day["seconds"]]
         account = Account(
             id=row["account_id"],
             profile=row["profile"],
@@ -258,12 +253,12 @@ class Accounts:
             first_used_at=row["first_used_at"],
             flushed_octets=row["total_octets"],
             flushed_s=row["total_s"],
-            card_id=row["id"] if newest is None else newest["id"],
+            card_id=row["newest_id"],
             move_day=row["move_day"],
             move_count=row["move_count"],
             last_session_id=row["last_session_id"],
         )
-        for known in self._store.account_devices(account.id):
+        for known in self._store.account_devices(account.id) if is_used else ():
             account.devices[known["mac"]] = Device(
                 mac=known["mac"],
                 is_remembered=bool(known["is_remembered"]),

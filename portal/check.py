@@ -47,7 +47,7 @@ def look(directory: Path, call: Callable[[str], Any]) -> dict[str, Any]:
     findings = [_directory(directory)]
     found: Settings | None = None
     try:
-        found = settings.load(directory)
+        found = settings.load_for_node(directory)
         findings.append(Finding("settings", OK, _settings_text(directory)))
     except UserError as error:
         findings.append(Finding("settings", FAIL, str(error)))

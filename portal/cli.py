@@ -120,7 +120,7 @@ def node() -> None:
     from portal import logs, serve, settings
 
     logs.start(logging.INFO)
-    serve.run(path, settings.load(path))
+    serve.run(path, settings.load_for_node(path))
 
 
 @pesisir.command()
@@ -154,8 +154,11 @@ def check(as_json: bool) -> None:
     def text(found: dict[str, Any]) -> str:
         marks = {"ok": "ok", "warning": "WARNING", "fail": "FAIL"}
         rows = [[marks[c["status"]], c["name"], c["message"]] for c in found["checks"]]
-        rows += [["", s["name"], f"{s['value']}  ({s['origin']})"] for s in found["settings"]]
-        return table(["", "WHAT", "FOUND"], rows)
+        settings = [[s["name"], s["value"], s["origin"]] for s in found["settings"]]
+        parts = [table(["", "WHAT", "FOUND"], rows)]
+        if settings:
+            parts.append(table(["SETTING", "VALUE", "FROM"], settings))
+        return "\n\n".join(parts)
 
     show(found, as_json, text)
     if not found["ok"]:

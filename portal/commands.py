@@ -47,7 +47,7 @@ async def run_in_directory(
         )
     from portal import serve, settings
 
-    node = await serve.open_node(directory, settings.load(directory))
+    node = await serve.open_node(directory, settings.load_for_node(directory))
     try:
         return await execute(node, name, arguments, report)
     finally:
@@ -182,7 +182,7 @@ def _with_zone(node: Node, shown: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _issue_vouchers(node: Node, arguments: Arguments, report: Report) -> object:
-    return await node.vouchers.issue(**arguments)
+    return await node.vouchers.issue(**arguments, report=report)
 
 
 async def _show_voucher(node: Node, arguments: Arguments, report: Report) -> object:

@@ -68,7 +68,7 @@ def make(
             if not file.exists():
                 made.append(file)
                 _write_secretly(file, settings.file_text(values))
-            settings.load(directory)
+            settings.load_for_node(directory)
             os.replace(unfinished, directory / db.FILE_NAME)
         except OSError as error:
             _take_away(made)

@@ -7,7 +7,7 @@ NAT has just been opened (RFC 5176, conformance item 53).
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from portal.admin import Admin
 from portal.sessions import Live
@@ -18,8 +18,6 @@ log = logging.getLogger(__name__)
 
 ASK_AGAIN_S = 20.0
 """Longer than three tries of 2, 3 and 5 s take."""
-_WEIGHT = {"ack": 0, "nak": 1}
-"""Of the answers from two ports an ACK tells most."""
 
 
 class Disconnects:
@@ -92,8 +90,8 @@ class Disconnects:
             nas_id=live.nas_id,
             nas_ip=live.nas_ip,
         )
-        outcomes = await asyncio.gather(
-            *(
+        asking = [
+            asyncio.ensure_future(
                 self._sender.disconnect(
                     address,
                     port,
@@ -103,10 +101,10 @@ class Disconnects:
                     message_authenticator=family.SIGNS_DISCONNECT,
                     event_timestamp=self._now() if family.STAMPS_DISCONNECT else None,
                 )
-                for port in sorted(ports)
-            ),
-        )
-        outcome = min(outcomes, key=lambda outcome: _WEIGHT.get(outcome.kind, 2))
+            )
+            for port in sorted(ports)
+        ]
+        outcome = await _first_answer(asking)
         log.info(
             "disconnect session=%d gateway=%s serial=%s reason=%s outcome=%s error_cause=%s",
             *(session.id, gateway.name, live.serial, reason, outcome.kind, outcome.error_cause),
@@ -119,3 +117,18 @@ class Disconnects:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._jobs.values(), return_exceptions=True)
         self._sender.close()
+
+
+async def _first_answer(asking: Sequence[asyncio.Future[Outcome]]) -> Outcome:
+    """The first ACK or NAK from any of the ports asked; a timeout when none answers."""
+    outcome = Outcome("timeout")
+    try:
+        for answer in asyncio.as_completed(asking):
+            outcome = await answer
+            if outcome.kind != "timeout":
+                break
+    finally:
+        for pending in asking:
+            pending.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+    return outcome

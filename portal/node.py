@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 STALE_EVERY_S = 15.0
 CLOCK_SAVED_EVERY_S = 300.0
 SEALED_EVERY_S = 3600.0
+CLOCK_READ_EVERY_S = 0.01
 BOOT_SHIFT = 32
 """A session id is the boot number and a count: unique without asking the disk."""
 
@@ -81,6 +82,8 @@ class Node:
         self.clock = Clock.start(
             clocks.system_at(), clocks.elapsed_s(), float(box.get("clock_at", "0"))
         )
+        self._read_s = float("-inf")
+        self._now = 0
         self.disk = Disk(directory)
         self.admin = Admin(self.store, random_token=secrets.token_urlsafe)
         self.accounts = Accounts(
@@ -234,13 +237,17 @@ class Node:
 
     def now(self) -> int:
         """The node's time in epoch seconds UTC; never runs backwards."""
-        return int(
-            self.clock.read(
-                self._clocks.system_at(),
-                self._clocks.elapsed_s(),
-                is_synchronised=self.clock.is_doubtful and self._clocks.is_synchronised(),
+        elapsed_s = self._clocks.elapsed_s()
+        if not 0 <= elapsed_s - self._read_s < CLOCK_READ_EVERY_S:
+            self._read_s = elapsed_s
+            self._now = int(
+                self.clock.read(
+                    self._clocks.system_at(),
+                    elapsed_s,
+                    is_synchronised=self.clock.is_doubtful and self._clocks.is_synchronised(),
+                )
             )
-        )
+        return self._now
 
     def elapsed_s(self) -> float:
         """Seconds that nobody can set."""

@@ -51,7 +51,7 @@ TERMINATE_CAUSES = {
 """RFC 2866 5.10."""
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=16_384)
 def mac_of(value: bytes) -> str | None:
     """A Calling-Station-Id as 12 hex digits, None when it is no MAC."""
     return canonical_mac(value.decode("ascii", "replace"))

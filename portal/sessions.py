@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from portal.accounts import Account
 from portal.domain.session import Session
-from portal.store.node import Batch, NodeStore, inserted_session, updated_session
+from portal.store.node import Batch, NodeStore, session_row
 
 ENDED_KEPT = 2_000
 """Ended sessions kept in memory; a late packet for an older one costs a read."""
@@ -38,8 +38,6 @@ class Live:
     """Our address the gateway talks to: a Disconnect must leave from there (RFC 5176 6.1)."""
     nas_ip: str | None = None
     nas_id: str | None = None
-    is_new: bool = False
-    """Not yet inserted."""
     wants_disconnect: bool = False
     asked_s: float = float("-inf")
     """Elapsed-time reading of the last Disconnect-Request."""
@@ -98,7 +96,6 @@ class Sessions:
     def add(self, live: Live, *, is_new: bool) -> None:
         """Take a session into memory; `is_new` inserts it with the next commit."""
         session = live.session
-        live.is_new = is_new
         self._by_id[session.id] = live
         self._by_acct[(session.gateway_id, session.acct_session_id)] = live
         if session.is_open:
@@ -176,20 +173,11 @@ class Sessions:
         taken = self._dirty
         self._dirty = {}
         self._in_flight = taken
-        new = []
-        for live in taken.values():
-            if live.is_new:
-                live.is_new = False
-                new.append(live)
-                batch.new_sessions.append(inserted_session(live.session))
-            else:
-                batch.sessions.append(updated_session(live.session))
+        batch.sessions = [session_row(live.session) for live in taken.values()]
 
         def settle(is_committed: bool) -> None:
             self._in_flight = {}
             if not is_committed:
-                for live in new:
-                    live.is_new = True
                 self._dirty = {**taken, **self._dirty}
 
         return settle

@@ -402,6 +402,17 @@ def load(directory: Path, environ: Mapping[str, str] | None = None) -> Settings:
     return settings
 
 
+def load_for_node(directory: Path, environ: Mapping[str, str] | None = None) -> Settings:
+    """Like `load`, for a node: what only a hub can do is refused, not quietly left out."""
+    settings = load(directory, environ)
+    if settings.database.url != "sqlite":
+        raise SettingsError(
+            'database.url is set to a server; expected "sqlite": a node keeps its data in its '
+            "directory"
+        )
+    return settings
+
+
 def _readable(name: str, path: Path) -> Path:
     try:
         with path.open("rb"):

@@ -9,10 +9,11 @@ rule 2).
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from portal.domain import hours
-from portal.domain.profile import Profile, data_quota, time_quota
+from portal.domain.profile import Profile
 from portal.domain.session import Delta, share
 
 SESSION_TIMEOUT_MAX_S = 86_400
@@ -21,7 +22,6 @@ PIECE_OCTETS = 100_000
 PIECE_S = 60
 """With several devices a grant is a share of what is left, but not below this: a card's last octets
 are not worth a dozen logins."""
-CALENDAR_WINDOWS = ("day", "week", "month")
 
 
 class Reason(StrEnum):
@@ -46,6 +46,26 @@ class Reason(StrEnum):
     DATA_NOT_POSSIBLE = "data_not_possible"
     DISK_FULL = "disk_full"
     BAD_REQUEST = "bad_request"
+
+
+_windows: dict[tuple[str, str], tuple[int, int, int]] = {}
+
+
+def _window(window: str, now: int, zone: ZoneInfo) -> tuple[int, int, int]:
+    """(start, end, first day) of a window; the last one of each zone is remembered, since all cards
+    of a site share it and it costs 10 microseconds to find."""
+    key = (window, zone.key)
+    known = _windows.get(key)
+    if known is None or not known[0] <= now < known[1]:
+        start_at, end_at = hours.window_at(window, now, zone)
+        known = (start_at, end_at, hours.day_of(start_at, zone).toordinal())
+        _windows[key] = known
+    return known
+
+
+def first_day_needed(now: int, zone: ZoneInfo) -> int:
+    """The first day (ordinal) that a week's or month's quota can still ask for."""
+    return min(_window("week", now, zone)[2], _window("month", now, zone)[2])
 
 
 @dataclass(slots=True)
@@ -75,8 +95,7 @@ class Usage:
         tally = self.tallies.get(window)
         if tally is not None and now < tally.end_at:
             return tally
-        start_at, end_at = hours.window_at(window, now, self.zone)
-        first_day = hours.day_of(start_at, self.zone).toordinal()
+        start_at, end_at, first_day = _window(window, now, self.zone)
         tally = Tally(start_at, end_at, first_day)
         for day, (octets, seconds) in self.days.items():
             if day >= first_day:
@@ -122,8 +141,7 @@ class Usage:
         return pieces
 
 
-@dataclass(frozen=True, slots=True)
-class WindowLeft:
+class WindowLeft(NamedTuple):
     """One quota of a voucher and how far it is used."""
 
     window: str
@@ -135,8 +153,7 @@ class WindowLeft:
     """When the window ends and the quota is whole again; None for a total."""
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """What one session may use before it must ask again."""
 
     octets: int | None
@@ -150,16 +167,14 @@ class Grant:
     is_throttled: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """Why there is no grant, and when there will be one again (None: never)."""
 
     reason: Reason
     retry_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(NamedTuple):
     """What other devices of the voucher hold: granted and not yet used."""
 
     devices: int = 0
@@ -174,8 +189,11 @@ NOBODY = Held()
 def windows_left(profile: Profile, usage: Usage, now: int) -> list[WindowLeft]:
     """The quotas of a profile with what is used of each, the shortest window first."""
     found = []
-    for window in CALENDAR_WINDOWS:
-        octets, seconds = data_quota(profile, window), time_quota(profile, window)
+    for window, octets, seconds in (
+        ("day", profile.data_day_octets, profile.time_day_s),
+        ("week", profile.data_week_octets, profile.time_week_s),
+        ("month", profile.data_month_octets, profile.time_month_s),
+    ):
         if octets is not None or seconds is not None:
             tally = usage.tally(window, now)
             found.append(

@@ -6,6 +6,7 @@ Every statement stands next to the function that runs it. Nothing is decided her
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import lru_cache
 from typing import Any
 
 from portal.domain.session import Session
@@ -17,39 +18,48 @@ _SESSION = (
     " input_octets, output_octets, session_time_s, raw_input_octets, raw_output_octets,"
     " counted_s, pending_day, pending_octets, pending_s"
 )
-_INSERT_SESSION = f"INSERT INTO session ({_SESSION}) VALUES ({', '.join('?' * 25)})"  # noqa: S608
-_UPDATE_SESSION = (
-    "UPDATE session SET framed_ip = ?, granted_octets = ?, granted_s = ?, last_seen_at = ?,"
-    " ended_at = ?, end_cause = ?, is_stopped = ?, is_superseded = ?, input_octets = ?,"
-    " output_octets = ?, session_time_s = ?, raw_input_octets = ?, raw_output_octets = ?,"
-    " counted_s = ?, pending_day = ?, pending_octets = ?, pending_s = ? WHERE id = ?"
+_CHANGING = (
+    "framed_ip, granted_octets, granted_s, last_seen_at, ended_at, end_cause, is_stopped,"
+    " is_superseded, input_octets, output_octets, session_time_s, raw_input_octets,"
+    " raw_output_octets, counted_s, pending_day, pending_octets, pending_s"
 )
 
 
-def _day(ordinal: int) -> str | None:
-    return date.fromordinal(ordinal).isoformat() if ordinal else None
+@lru_cache(maxsize=64)
+def _day(ordinal: int) -> str:
+    return date.fromordinal(ordinal).isoformat()
 
 
-def inserted_session(session: Session) -> tuple[Any, ...]:
-    """A new session as the row to insert."""
+def session_row(session: Session) -> tuple[Any, ...]:
+    """A session as the row to write."""
     s = session
+    pending_day = s.pending_day
     return (
-        *(s.id, s.voucher_id, s.gateway_id, s.site_id, s.acct_session_id, s.mac, s.framed_ip),
-        *(s.has_class, s.started_at, s.granted_octets, s.granted_s, s.last_seen_at, s.ended_at),
-        *(s.end_cause, s.is_stopped, s.is_superseded, s.input_octets, s.output_octets),
-        *(s.session_time_s, s.raw_input_octets, s.raw_output_octets, s.counted_s),
-        *(_day(s.pending_day), s.pending_octets, s.pending_s),
-    )
-
-
-def updated_session(session: Session) -> tuple[Any, ...]:
-    """A known session as the parameters of its update."""
-    s = session
-    return (
-        *(s.framed_ip, s.granted_octets, s.granted_s, s.last_seen_at, s.ended_at, s.end_cause),
-        *(s.is_stopped, s.is_superseded, s.input_octets, s.output_octets, s.session_time_s),
-        *(s.raw_input_octets, s.raw_output_octets, s.counted_s, _day(s.pending_day)),
-        *(s.pending_octets, s.pending_s, s.id),
+        s.id,
+        s.voucher_id,
+        s.gateway_id,
+        s.site_id,
+        s.acct_session_id,
+        s.mac,
+        s.framed_ip,
+        s.has_class,
+        s.started_at,
+        s.granted_octets,
+        s.granted_s,
+        s.last_seen_at,
+        s.ended_at,
+        s.end_cause,
+        s.is_stopped,
+        s.is_superseded,
+        s.input_octets,
+        s.output_octets,
+        s.session_time_s,
+        s.raw_input_octets,
+        s.raw_output_octets,
+        s.counted_s,
+        _day(pending_day) if pending_day else None,
+        s.pending_octets,
+        s.pending_s,
     )
 
 
@@ -89,7 +99,6 @@ def read_session(row: Row) -> Session:
 class Batch:
     """Everything that one commit writes. Rows are final: they are taken when the commit begins."""
 
-    new_sessions: list[tuple[Any, ...]] = field(default_factory=list)
     sessions: list[tuple[Any, ...]] = field(default_factory=list)
     usage: list[tuple[int, str, int, int]] = field(default_factory=list)
     """(account, day, octets, seconds) to add."""
@@ -105,52 +114,81 @@ class Batch:
     box: list[tuple[str, str]] = field(default_factory=list)
 
 
+def _columns(count: int, first: int = 0) -> str:
+    """The elements of one row of a JSON array of rows."""
+    return ", ".join(f"value ->> {n}" for n in range(first, first + count))
+
+
+def _replaced(columns: str) -> str:
+    """Assignments that take the new row's values."""
+    names = [name.strip() for name in columns.split(",")]
+    return ", ".join(f"{name} = excluded.{name}" for name in names)
+
+
+_DEVICE = (
+    "account_id, mac, is_remembered, gateway_id, session_id, granted_octets, granted_s, granted_at"
+)
 _BATCH_SQL: tuple[tuple[str, str], ...] = (
-    ("new_sessions", _INSERT_SESSION),
-    ("sessions", _UPDATE_SESSION),
+    # Each takes all its rows as one JSON array: a statement a row would hand Python's lock to and
+    # fro with the event loop for every row, and the commit would crawl when the node is busy.
+    (
+        "sessions",
+        f"INSERT INTO session ({_SESSION})"  # noqa: S608
+        f" SELECT {_columns(25)} FROM json_each(?) WHERE true"
+        f" ON CONFLICT (id) DO UPDATE SET {_replaced(_CHANGING)}",
+    ),
     (
         "usage",
-        "INSERT INTO usage_day (account_id, day, octets, seconds) VALUES (?, ?, ?, ?)"
-        " ON CONFLICT (account_id, day) DO UPDATE"
+        f"INSERT INTO usage_day (account_id, day, octets, seconds) SELECT {_columns(4)}"
+        " FROM json_each(?) WHERE true ON CONFLICT (account_id, day) DO UPDATE"
         " SET octets = octets + excluded.octets, seconds = seconds + excluded.seconds",
     ),
     (
         "accounts",
-        "UPDATE account SET first_used_at = ?, total_octets = ?, total_s = ?, move_day = ?,"
-        " move_count = ?, last_session_id = ? WHERE id = ?",
+        "UPDATE account SET (first_used_at, total_octets, total_s, move_day, move_count,"
+        f" last_session_id) = ({_columns(6)}) FROM json_each(?) WHERE account.id = value ->> 6",
     ),
     (
         "devices",
-        "INSERT INTO device (account_id, mac, is_remembered, gateway_id, session_id,"
-        " granted_octets, granted_s, granted_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (account_id, mac) DO UPDATE SET is_remembered = excluded.is_remembered,"
-        " gateway_id = excluded.gateway_id, session_id = excluded.session_id,"
-        " granted_octets = excluded.granted_octets, granted_s = excluded.granted_s,"
-        " granted_at = excluded.granted_at",
+        f"INSERT INTO device ({_DEVICE}) SELECT {_columns(8)} FROM json_each(?) WHERE true"
+        f" ON CONFLICT (account_id, mac) DO UPDATE SET {_replaced(_DEVICE)}",
     ),
     (
         "used_vouchers",
-        "UPDATE voucher SET sealed_code = NULL WHERE account_id = ? AND sealed_code IS NOT NULL",
+        "UPDATE voucher SET sealed_code = NULL WHERE sealed_code IS NOT NULL"
+        " AND account_id IN (SELECT value ->> 0 FROM json_each(?))",
     ),
-    ("gigaword_gateways", "UPDATE gateway SET sends_gigawords = 1 WHERE id = ?"),
-    ("login_bases", "UPDATE gateway SET login_base = ? WHERE id = ?"),
-    ("learned", "INSERT INTO learned_address (address) VALUES (?) ON CONFLICT DO NOTHING"),
+    (
+        "gigaword_gateways",
+        "UPDATE gateway SET sends_gigawords = 1 WHERE id IN (SELECT value ->> 0 FROM json_each(?))",
+    ),
+    (
+        "login_bases",
+        "UPDATE gateway SET login_base = value ->> 0 FROM json_each(?) WHERE id = value ->> 1",
+    ),
+    (
+        "learned",
+        "INSERT INTO learned_address (address) SELECT value ->> 0 FROM json_each(?) WHERE true"
+        " ON CONFLICT DO NOTHING",
+    ),
     (
         "outages",
-        "INSERT INTO outage (started_at, ended_at) VALUES (?, ?)"
+        "INSERT INTO outage (started_at, ended_at) SELECT value ->> 0, value ->> 1"
+        " FROM json_each(?) WHERE true"
         " ON CONFLICT (started_at) DO UPDATE SET ended_at = excluded.ended_at",
     ),
     (
         "box",
-        "INSERT INTO box (name, value) VALUES (?, ?)"
-        " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        "INSERT INTO box (name, value) SELECT j.value ->> 0, j.value ->> 1 FROM json_each(?) AS j"
+        " WHERE true ON CONFLICT (name) DO UPDATE SET value = excluded.value",
     ),
 )
 
 _VOUCHER = (
     "SELECT v.id, v.account_id, v.batch_id, v.site_id, v.serial, v.last4, v.sealed_code,"
     " v.issued_at, v.use_before_at, v.revoked_at, v.replaced_at, v.end_reason, a.profile,"
-    " a.first_used_at, a.total_octets, a.total_s, a.move_day, a.move_count, a.last_session_id"
+    " a.first_used_at, a.total_octets, a.total_s, a.move_day, a.move_count, a.last_session_id,"
+    " (SELECT MAX(n.id) FROM voucher n WHERE n.account_id = v.account_id) AS newest_id"
     " FROM voucher v JOIN account a ON a.id = v.account_id"
 )
 
@@ -171,7 +209,7 @@ class NodeStore:
             for name, sql in _BATCH_SQL:
                 rows = getattr(batch, name)
                 if rows:
-                    await transaction.run_many(sql, rows)
+                    await transaction.run_json(sql, rows)
 
     # -- at start --------------------------------------------------------------------------
 

@@ -111,23 +111,23 @@ class Seals:
         """Sign with `secret`, at least 16 random octets. Raises ValueError for a shorter one."""
         if len(secret) < 16:
             raise ValueError(f"the key has {len(secret)} octets, expected at least 16")
-        self._secret = secret
-
-    def _serializer(self, kind: str) -> URLSafeSerializer:
-        return URLSafeSerializer(
-            self._secret,
-            salt=f"pesisir {kind} 1",
-            signer_kwargs={"digest_method": hashlib.sha256, "key_derivation": "hmac"},
-        )
+        self._serializers = {
+            kind: URLSafeSerializer(
+                secret,
+                salt=f"pesisir {kind} 1",
+                signer_kwargs={"digest_method": hashlib.sha256, "key_derivation": "hmac"},
+            )
+            for kind in ("form", "link", "ending")
+        }
 
     def _seal(self, kind: str, values: list[Any]) -> str:
-        return str(self._serializer(kind).dumps(values))
+        return str(self._serializers[kind].dumps(values))
 
     def _open(self, kind: str, text: str) -> list[Any] | None:
         if not 0 < len(text) <= 2_000:
             return None
         try:
-            values = self._serializer(kind).loads(text)
+            values = self._serializers[kind].loads(text)
         except BadData:
             return None
         return values if isinstance(values, list) else None

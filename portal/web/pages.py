@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, Response
 
 from portal.resources import data_dir
 
@@ -103,4 +103,4 @@ def redirect(url: str, *, status: int = 303, close: bool = False) -> Response:
     }
     if close:
         headers["connection"] = "close"
-    return PlainTextResponse("WiFi: buka halaman ini di browser.\n", status, headers=headers)
+    return HTMLResponse("<!doctype html><title>WiFi</title>\n", status, headers=headers)

@@ -32,7 +32,7 @@ from portal.web.identity import Identity, Known
 from portal.web.memory import Memory, Waiting
 from portal.web.pages import redirect
 from portal.web.screens import Notice, Screens
-from portal.web.sentences import Trouble
+from portal.web.sentences import Trouble, is_unsaid
 from portal.web.visit import Reception, Visit
 from radius.nas import ArrivalError
 
@@ -42,8 +42,8 @@ CHALLENGE_LIFE_S = 480
 """CoovaChilli changes a challenge after 600 s; an older form gets a fresh one first."""
 MAX_ROUNDS = 3
 """How often one code may send a phone to its gateway, so that nothing turns in circles."""
-UNKNOWN_NAMED = 100
-"""How many unknown gateways are named in the log, once each: their names are the phones' word."""
+TOLD_KEPT = 100
+"""How many odd arrivals are told in the log, once each: what they say is the phones' word."""
 _SHOWN_LETTERS = 64
 
 
@@ -57,7 +57,7 @@ class Resident:
         self._seals = seals
         self._identity = Identity(door)
         self._memory = Memory()
-        self._unknown: set[tuple[str | None, str]] = set()
+        self._told: set[tuple[str, str]] = set()
 
     # --- GET: arrivals -------------------------------------------------------------------------
 
@@ -66,7 +66,7 @@ class Resident:
         try:
             visit = self._reception.visit(request)
         except ArrivalError as error:
-            log.warning("arrival_refused %s", error)
+            self._tell("arrival_refused", str(error))
             return self._screens.bad_arrival(request)
         if visit.landing is not None:
             return self._arrive(visit)
@@ -110,9 +110,13 @@ class Resident:
         return self._screens.form(visit, notice=self._last_card(visit))
 
     def _last_card(self, visit: Visit) -> Notice | None:
-        """Why the card that this phone used last does not bring it back."""
+        """Why this phone, or the card it used last, was not let in by itself."""
         if not visit.is_signed or visit.arrival is None or visit.arrival.mac is None:
             return None
+        assert visit.gateway is not None
+        refusal = self._door.last_refusal(visit.gateway.id, None, visit.arrival.mac)
+        if refusal is not None and not is_unsaid(refusal.reason):
+            return Notice("low", str(self._screens.trouble(visit, refusal)))
         status = self._door.last_card(visit.arrival.mac)
         stopped = None if status is None else self._screens.trouble_of(visit, status)
         if status is None or stopped is None:
@@ -152,6 +156,9 @@ class Resident:
         code = "" if waiting is None else show(waiting.code)
         if visit.arrival.reason == "timeout":
             return self._screens.press_again(visit, "no_answer", code=code)
+        if visit.arrival.reason == "limit":
+            limited = Trouble(visit.t("error.gateway_limit"), visit.t("error.gateway_limit_next"))
+            return self._screens.form(visit, code=code, error=limited)
         mac = visit.arrival.mac if visit.is_signed else None
         refusal = None
         if serial is not None or mac is not None:
@@ -176,15 +183,18 @@ class Resident:
 
     def _unknown_gateway(self, visit: Visit) -> Response:
         assert visit.arrival is not None
-        named = (visit.arrival.nas_id, visit.source)
-        if named not in self._unknown and len(self._unknown) < UNKNOWN_NAMED:
-            self._unknown.add(named)
-            log.warning(
-                "unknown_gateway source=%s nas_id=%r; expected one of `pesisir gateway list`",
-                visit.source,
-                visit.arrival.nas_id,
-            )
+        self._tell(
+            "unknown_gateway",
+            f"source={visit.source} nas_id={visit.arrival.nas_id!r};"
+            " expected one of `pesisir gateway list`",
+        )
         return self._screens.unknown_gateway(visit)
+
+    def _tell(self, event: str, detail: str) -> None:
+        """Warn once of what a phone can repeat at will."""
+        if (event, detail) not in self._told and len(self._told) < TOLD_KEPT:
+            self._told.add((event, detail))
+            log.warning("%s %s", event, detail)
 
     # --- GET: pages ----------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from portal.domain.quota import Reason
 from portal.domain.voucher import RESERVED_CODE, show
 from portal.door import Problem
 from portal.grants import VoucherStatus
+from portal.web.arrivals import known_family
 from portal.web.forms import Ending, Seals
 from portal.web.identity import Known
 from portal.web.pages import Pages
@@ -117,7 +118,7 @@ class Screens:
         )
 
     def _form_fields(self, visit: Visit) -> dict[str, str]:
-        return {"f": self._reception.form_seal(visit), **visit.wishes}
+        return {"f": visit.form_seal, **visit.wishes}
 
     def trouble(self, visit: Visit, problem: Problem) -> Trouble:
         """What stops this resident, in the words of this page."""
@@ -187,8 +188,17 @@ class Screens:
     def already(self, visit: Visit) -> Response:
         """Online by the gateway's word, but nothing may be told about the card."""
         t = visit.t
+        family = None if visit.arrival is None else known_family(visit.arrival.family)
+        leave = None
+        if family is not None and visit.login_base is not None:
+            leave = family.logoff_url(visit.login_base)
         return self.plain(
-            visit, t("status.already"), [t("status.unseen")], kind="ok", path="/status"
+            visit,
+            t("status.already"),
+            [t("status.unseen")],
+            kind="ok",
+            path="/status",
+            leave=leave,
         )
 
     def log_out(self, visit: Visit, known: Known | None) -> Response:
@@ -282,10 +292,20 @@ class Screens:
         kind: str = "low",
         path: str = "/",
         status: int = 200,
+        leave: str | None = None,
     ) -> Response:
-        """A heading, some sentences and the way to the main page."""
+        """A heading, some sentences and the way to the main page; `leave`: where a gateway ends
+        the session of a phone of which we know no more.
+        """
         return self._page(
-            "plain", visit, path, status=status, kind=kind, heading=heading, sentences=sentences
+            "plain",
+            visit,
+            path,
+            status=status,
+            kind=kind,
+            heading=heading,
+            sentences=sentences,
+            leave=leave,
         )
 
     def _page(

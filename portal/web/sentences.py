@@ -68,6 +68,11 @@ _UNSAID = frozenset((Reason.UNKNOWN_PHONE, Reason.CHALLENGE_STALE, Reason.BAD_RE
 """Reasons that are no fault of the card: the resident presses the button again."""
 
 
+def is_unsaid(reason: Reason) -> bool:
+    """Tell whether a reason is no news for a resident."""
+    return reason in _UNSAID
+
+
 def trouble(
     t: Translator, problem: Problem, *, now: int, zone: ZoneInfo, site_name: str
 ) -> Trouble:

@@ -72,6 +72,8 @@ class Visit:
     site: Site | None
     t: Translator
     is_large: bool
+    form_seal: str
+    """What a form of this visit, and every link of its page, carries about the arrival."""
 
     @property
     def arrival(self) -> Arrival | None:
@@ -141,7 +143,8 @@ class Reception:
                 gateways,
                 self.admin.gateway_of,
             )
-            is_fresh = landing is not None
+            # A HEAD looks and changes nothing.
+            is_fresh = landing is not None and request.method == "GET"
             if landing is not None and landing.is_signed and received not in origins:
                 # A gateway of ours was told this address.
                 own_url, origins = received, (*origins, received)
@@ -190,6 +193,20 @@ class Reception:
             site=self._site_of(nearest),
             t=self.texts.translator(asked.get("lang")),
             is_large=asked.get("huruf") == "besar",
+            form_seal=self._seal(landing, arrived_at, now, source),
+        )
+
+    def _seal(self, landing: Landing | None, arrived_at: int, now: int, source: str) -> str:
+        gateway = None if landing is None else landing.gateway
+        return self.seals.seal_form(
+            Form(
+                arrival=None if landing is None else landing.arrival,
+                gateway_id=None if gateway is None else gateway.id,
+                is_signed=landing is not None and landing.is_signed,
+                arrived_at=arrived_at,
+                made_at=now,
+                source=source,
+            )
         )
 
     def _landing_of(self, form: Form) -> Landing | None:
@@ -212,13 +229,19 @@ class Reception:
         origins = [self.http.url] if self.http.url else []
         host = request.headers.get("host", "")
         received = f"{request.scope['scheme']}://{host}".lower()
-        if self._is_own(host, request, source):
+        if self.http.url is not None and self._is_proxied(request):
+            # What the proxy speaks to us says nothing about what phones speak to it.
+            own_url = self.http.url
+        elif self._is_own(host, request, source):
             origins.append(received)
             own_url = received
         else:
             own_url = self.http.url or local
         origins.append(local)
         return own_url, tuple(dict.fromkeys(origins))
+
+    def _is_proxied(self, request: Request) -> bool:
+        return client_address(request, ()) != client_address(request, self.http.trusted_proxies)
 
     def source(self, request: Request) -> str:
         """The address a request comes from, past trusted proxies."""
@@ -256,25 +279,12 @@ class Reception:
         """An address of ours that keeps language, letters, arrival and link."""
         parameters = dict(visit.wishes)
         if visit.landing is not None:
-            parameters["f"] = self.form_seal(visit)
+            parameters["f"] = visit.form_seal
         if visit.link_text is not None:
             parameters["k"] = visit.link_text
         parameters.update(more)
         parameters = {name: value for name, value in parameters.items() if value}
         return f"{path}?{urlencode(parameters)}" if parameters else path
-
-    def form_seal(self, visit: Visit) -> str:
-        """The seal that a form of this visit carries."""
-        return self.seals.seal_form(
-            Form(
-                arrival=visit.arrival,
-                gateway_id=None if visit.gateway is None else visit.gateway.id,
-                is_signed=visit.is_signed,
-                arrived_at=visit.arrived_at,
-                made_at=visit.now,
-                source=visit.source,
-            )
-        )
 
     def frame(
         self, visit: Visit, path: str, backhaul: BackhaulState, site: Site | None = None

@@ -10,8 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from http.client import HTTPConnection
@@ -187,13 +187,25 @@ def _request(url: str, fields: dict[str, str] | None, follow: bool) -> Page:
 
 
 @dataclass
+class Running:
+    """A running node and the secrets of its gateway."""
+
+    directory: Path
+    process: Process
+    entry: dict[str, Any]
+
+
+@dataclass
 class Village:
     """A node and a practice gateway in front of it."""
 
-    directory: Path
-    node: Process
+    node: Running
     gateway: PracticeGateway
-    portal_url: str
+
+    @property
+    def portal_url(self) -> str:
+        """Where the portal is."""
+        return self.node.process.ready["url"]
 
     @property
     def phone(self) -> Phone:
@@ -202,7 +214,7 @@ class Village:
 
     async def pesisir(self, *words: str) -> Any:
         """The command line, beside the running node."""
-        return await asyncio.to_thread(pesisir, self.directory, *words)
+        return await asyncio.to_thread(pesisir, self.node.directory, *words)
 
     async def card(self, profile: str) -> tuple[str, str]:
         """Issue one card: code and serial."""
@@ -227,9 +239,10 @@ class Village:
         return shown
 
 
-@asynccontextmanager
-async def village(directory: Path, **options: Any) -> AsyncIterator[Village]:
-    """A running node with one coova gateway; `directory` was made by `make_directory`."""
+@contextmanager
+def running(directory: Path) -> Iterator[Running]:
+    """Run the node of a directory made by `make_directory`; it must end well and without a trace
+    of an exception in its log."""
     node = Process(
         "--dir",
         directory,
@@ -239,33 +252,37 @@ async def village(directory: Path, **options: Any) -> AsyncIterator[Village]:
         PESISIR_RADIUS_ACCT="127.0.0.1:0",
     )
     try:
-        entry = await asyncio.to_thread(
-            pesisir, directory, "gateway", "show", "latihan", "--secret"
-        )
-        settings: dict[str, Any] = {
-            "radius_auth": address(node.ready["auth"]),
-            "radius_acct": address(node.ready["acct"]),
-            "secret": entry["secret"],
-            "uam_secret": entry["uam_secret"],
-            "portal_url": node.ready["url"] + "/",
-            "nas_id": entry["nas_id"],
-            "clock": time.time,
-            "listen": ("127.0.0.1", 0),
-            # A phone that was here in an earlier test would come back by itself.
-            "phones": [(f"HP {n}", f"02{secrets.token_hex(5)}") for n in range(3)],
-            "retry_s": (1.0, 1.0, 1.0),
-        }
-        gateway = PracticeGateway(**(settings | options))
-        await gateway.start()
-        try:
-            yield Village(directory, node, gateway, node.ready["url"])
-        finally:
-            await gateway.stop()
+        entry = pesisir(directory, "gateway", "show", "latihan", "--secret")
+        yield Running(directory, node, entry)
     finally:
         if node.process.poll() is None:
-            status, _, errors = await asyncio.to_thread(node.stop)
+            status, _, errors = node.stop()
             assert status == 0, errors
             assert "Traceback" not in errors, errors
+
+
+@asynccontextmanager
+async def village(node: Running, **options: Any) -> AsyncIterator[Village]:
+    """A practice gateway in front of a running node, with three phones nobody has seen yet."""
+    settings: dict[str, Any] = {
+        "radius_auth": address(node.process.ready["auth"]),
+        "radius_acct": address(node.process.ready["acct"]),
+        "secret": node.entry["secret"],
+        "uam_secret": node.entry["uam_secret"],
+        "portal_url": node.process.ready["url"] + "/",
+        "nas_id": node.entry["nas_id"],
+        "clock": time.time,
+        "listen": ("127.0.0.1", 0),
+        # A phone that was here in an earlier test would come back by itself.
+        "phones": [(f"HP {n}", f"02{secrets.token_hex(5)}") for n in range(3)],
+        "retry_s": (1.0, 1.0, 1.0),
+    }
+    gateway = PracticeGateway(**(settings | options))
+    await gateway.start()
+    try:
+        yield Village(node, gateway)
+    finally:
+        await gateway.stop()
 
 
 def make_directory(directory: Path) -> Path:

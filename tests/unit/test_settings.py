@@ -231,5 +231,12 @@ def test_a_file_that_is_not_text_is_one_sentence(tmp_path: Path) -> None:
     assert "cannot read" in sentence(tmp_path)
 
 
+def test_a_node_refuses_a_database_server(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="database.url") as caught:
+        settings.load_for_node(tmp_path, {"PESISIR_DATABASE_URL": "postgresql://u:hunter2@db/x"})
+    assert "hunter2" not in str(caught.value)
+    assert settings.load_for_node(tmp_path, {}) == settings.load(tmp_path, {})
+
+
 def test_a_settings_mistake_is_a_user_error() -> None:
     assert issubclass(SettingsError, UserError)

@@ -1,6 +1,8 @@
 """Terminal: how numbers and tables read, and which directory a command is about."""
 
+import io
 import os
+import sys
 from pathlib import Path
 
 import click
@@ -115,3 +117,32 @@ def test_without_dir_the_environment_counts_then_the_current_directory(tmp_path:
             assert result.output == f"{tmp_path}\n"
     finally:
         os.chdir(old)
+
+
+class Screen(io.StringIO):
+    """A terminal on stderr."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_long_work_shows_a_bar_to_people_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = iter([0.0, 0.1, 1.0, 1.1, 1.2])
+    for screen, is_shown in ((Screen(), True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stderr", screen)
+        monkeypatch.setattr("portal.terminal.time.monotonic", lambda: next(moments))
+        with terminal.progress("Issuing cards") as report:
+            for done in (100, 200, 300):
+                report(done, 1000)
+        monkeypatch.undo()
+        assert ("Issuing cards" in screen.getvalue()) == is_shown
+        assert ("100%" in screen.getvalue()) == is_shown
+
+
+def test_short_work_shows_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    with terminal.progress("Issuing cards") as report:
+        report(1, 2)
+        report(2, 2)
+    assert screen.getvalue() == ""

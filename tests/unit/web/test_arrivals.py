@@ -248,6 +248,73 @@ def test_a_refusal_of_mikrotik_keeps_the_code_and_tries_once_more(
     assert page.status == 200 and "Kartu Anda tidak salah." in page.alert
 
 
+def test_a_limit_of_the_router_itself_is_not_tried_again(place: Village, mikrotik: str) -> None:
+    code, _ = place.issue()
+    browser = Browser()
+    form = browser.get(mikrotik)
+    answer = browser.post(place.url + "/login", {**form.fields, "kode": code})
+    back = parse_qs(urlsplit(answer.headers["location"]).query)["dst"][0]
+    error = quote("no more sessions are allowed for user x")
+    page = browser.request(
+        "GET", mikrotik.split("&orig=")[0] + f"&orig={quote(back, safe='')}&err={error}"
+    )
+    assert page.status == 200
+    assert "Alat WiFi sedang membatasi kartu Anda." in page.alert and page.fields["kode"]
+
+
+def test_online_by_the_gateways_word_alone_still_has_a_way_out(place: Village) -> None:
+    gateway = place.add_gateway(uam_secret=None)
+    log_in(place, gateway)
+    page = Browser().get(already(place, gateway).split("userurl=")[0] + "userurl=")
+    assert "HP ini sudah masuk" in page.text and "500 MB" not in page.text.replace("\xa0", " ")
+    phone = gateway.phones[0]
+    assert page.links["Keluar"] == f"http://127.0.0.1:{phone.port}/logoff"
+
+
+def test_a_head_takes_nothing_away(place: Village) -> None:
+    gateway = place.add_gateway()
+    phone = gateway.phones[0]
+    code, _ = place.issue()
+    browser = Browser()
+    form = open_internet(browser, gateway, phone)
+    place.pass_time(9 * 60)
+    away = browser.post(place.url + "/login", {**form.fields, "kode": code})
+    arrival = browser.request("GET", away.headers["location"]).headers["location"]
+    assert browser.request("HEAD", arrival).status == 200
+    assert "Berhasil." in browser.get(arrival).text
+
+
+def test_behind_a_proxy_phones_are_sent_to_the_configured_address(tmp_path: Path) -> None:
+    variables = {
+        "PESISIR_HTTP_TRUSTED_PROXIES": '["127.0.0.1"]',
+        "PESISIR_HTTP_URL": "https://wifi.desa.id",
+    }
+    with village(tmp_path, variables=variables) as place:
+        headers = {"host": "wifi.desa.id", "x-forwarded-for": "10.77.0.1"}
+        browser = Browser()
+        probe = browser.request("GET", place.url + "/generate_204", headers=headers)
+        assert probe.headers["location"] == "https://wifi.desa.id/"
+        form = browser.request("GET", place.url + "/", headers=headers)
+        assert form.action == "/login"
+        assert "https://wifi.desa.id" in form.headers["content-security-policy"]
+
+
+def test_a_phone_that_was_not_let_back_in_reads_why(place: Village) -> None:
+    gateway = place.add_gateway()
+    phone = gateway.phones[0]
+    code, serial = place.issue()
+    browser = Browser()
+    browser.submit(open_internet(browser, gateway, phone), kode=code)
+    place.do(place.node.vouchers.revoke([serial], "hilang"))
+    place.do(gateway.settled())
+    place.do(gateway.sleep_phone(phone))
+    assert not place.do(gateway.wake_phone(phone))
+    page = open_internet(browser, gateway, phone)
+    assert page.action == "/login"
+    unsigned = browser.get(place.call(lambda: gateway.arrival_url(phone)).split("&md=")[0])
+    assert "dibatalkan" not in unsigned.text
+
+
 # --- the parts ------------------------------------------------------------------------------------
 
 

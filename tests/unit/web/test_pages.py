@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from portal.domain.quota import CALENDAR_WINDOWS, Reason
+from portal.domain.quota import Reason
 from portal.resources import data_dir
 from portal.web import sentences
 from portal.web.app import PROBE_PATHS, build
@@ -229,7 +229,7 @@ def texts_in_source() -> list[str]:
 
 def made_keys() -> set[str]:
     """Keys that are put together from parts."""
-    windows = (*CALENDAR_WINDOWS, "total")
+    windows = ("day", "week", "month", "total")
     keys = {f"status.{kind}_{window}" for kind in ("data", "time") for window in windows}
     keys |= {f"end.{key}" for key in (*sentences._END_KEYS.values(), "other")}
     keys |= {f"unit.{unit}" for unit in ("kb", "mb", "gb", "kbps", "mbps")}

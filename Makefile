@@ -1,0 +1,42 @@
+# Every target does its own set-up in .venv (see .ci/setup); the second time that takes no time.
+
+BIN := .venv/bin
+
+.PHONY: help run test check fix bench wheel
+
+help:
+	@echo 'make run          a village hotspot to try in a browser (FRESH=1 begins again)'
+	@echo 'make test         all tests (ARGS="-k login" for some)'
+	@echo 'make check        format, lint, types'
+	@echo 'make fix          format, and what lint can mend'
+	@echo 'make bench        benchmarks, with FreeRADIUS beside it where that is installed'
+	@echo 'make wheel        the package to install, in dist/'
+
+run:
+	@.ci/setup run
+	@$(BIN)/pesisir --dir .demo demo $(if $(filter-out 0 no,$(FRESH)),--fresh)
+
+test:
+	@.ci/setup test
+	@$(BIN)/python -m pytest $(ARGS)
+
+check:
+	@.ci/setup dev
+	@$(BIN)/ruff format --check --quiet . || { echo 'Not formatted: make fix'; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@echo 'Format, lint and types are good.'
+
+fix:
+	@.ci/setup dev
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench:
+	@.ci/setup dev
+	@$(BIN)/python -m tests.bench.run $(ARGS)
+
+wheel:
+	@.ci/setup dev
+	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . > /dev/null
+	@ls dist/*.whl
