@@ -130,13 +130,10 @@ class Aaa:
         if gateway is None:
             exchange.drop()
             return
-        self.heard_s[gateway.id] = self._elapsed_s()
-        self._accounting.account(exchange, gateway)
-        self._commit.then(
-            lambda is_committed: (
-                exchange.answer(ACCOUNTING_RESPONSE) if is_committed else exchange.drop()
-            )
-        )
+        elapsed_s = self._elapsed_s()
+        self.heard_s[gateway.id] = elapsed_s
+        self._accounting.account(exchange, gateway, elapsed_s)
+        self._commit.then(_answer_accounting, exchange)
 
     # -- authorise -------------------------------------------------------------------------
 
@@ -225,17 +222,14 @@ class Aaa:
         waiting = [exchange]
         if key is not None:
             self._keep(key, waiting)
-        self._commit.then(
-            lambda is_committed: self._answer_waiting(is_committed, waiting, key, attributes)
-        )
+        self._commit.then(self._answer_waiting, (waiting, key, attributes))
 
     def _answer_waiting(
         self,
         is_committed: bool,
-        waiting: list[Exchange],
-        key: tuple[object, ...] | None,
-        attributes: bytes,
+        login: tuple[list[Exchange], tuple[object, ...] | None, bytes],
     ) -> None:
+        waiting, key, attributes = login
         code = ACCESS_ACCEPT
         if not is_committed:
             code = ACCESS_REJECT
@@ -397,6 +391,14 @@ class Aaa:
         if newest is None or self._elapsed_s() - newest[0] > REFUSAL_KEPT_S:
             return None
         return newest[1], newest[2]
+
+
+def _answer_accounting(is_committed: bool, exchange: Exchange) -> None:
+    """Answer what is durable; what is not stays unanswered, so that the gateway sends it again."""
+    if is_committed:
+        exchange.answer(ACCOUNTING_RESPONSE)
+    else:
+        exchange.drop()
 
 
 def _is_code(password: bytes, code: str) -> bool:

@@ -23,8 +23,7 @@ from radius.packet import (
     ACCT_SESSION_ID,
     ACCT_STATUS_TYPE,
     CLASS,
-    NAS_IDENTIFIER,
-    NAS_IP_ADDRESS,
+    FRAMED_IP_ADDRESS,
     USER_NAME,
     Packet,
 )
@@ -34,8 +33,8 @@ log = logging.getLogger(__name__)
 
 RESENT_WITHIN_S = 30
 """A gateway that stamps no times may resend a Start this long after the Stop (seen: 14 s)."""
-ACCOUNTING_ON, ACCOUNTING_OFF = 7, 8
-_KINDS = {1: Kind.START, 2: Kind.STOP, 3: Kind.INTERIM}
+ACCOUNTING_ON, ACCOUNTING_OFF = b"\0\0\0\7", b"\0\0\0\10"
+_KINDS = {b"\0\0\0\1": Kind.START, b"\0\0\0\2": Kind.STOP, b"\0\0\0\3": Kind.INTERIM}
 STALE, NEWER_SESSION = "Lost-Carrier", "Superseded"
 
 
@@ -69,34 +68,38 @@ class Accounting:
         self._outages = outages
         self._learned_gigawords = learned_gigawords
 
-    def account(self, exchange: Exchange, gateway: Gateway) -> None:
+    def account(self, exchange: Exchange, gateway: Gateway, elapsed_s: float) -> None:
         """Apply one accounting packet to its session and the card's usage."""
         packet = exchange.packet
         first = packet.first
-        status = packet.integer(ACCT_STATUS_TYPE)
+        status = first.get(ACCT_STATUS_TYPE, b"")
         now = self._now()
-        event_at = reports.event_at(packet, now)
+        happened_at = reports.event_at(packet, now)
         if status in (ACCOUNTING_ON, ACCOUNTING_OFF):
-            self._close_gateway(gateway, event_at)
+            self._close_gateway(gateway, happened_at)
             return
+        kind = _KINDS.get(status)
         raw_id = first.get(ACCT_SESSION_ID)
         family = self._admin.families[gateway.family]
-        if status not in _KINDS or not raw_id or family.is_administrative(packet):
+        if kind is None or not raw_id or family.is_administrative(packet):
             log.info(
                 "accounting_ignored gateway=%s status=%s has_session_id=%s",
-                *(gateway.name, status, bool(raw_id)),
+                *(gateway.name, status.hex(), bool(raw_id)),
             )
             return
-        report = reports.report(
-            packet, Kind(status), event_at, is_swapped=family.is_swapped(packet)
-        )
+        report = reports.report(packet, kind, happened_at, is_swapped=family.is_swapped(packet))
         if report.has_gigawords and not gateway.sends_gigawords:
             self._learned_gigawords(gateway.id)
         acct_session_id = raw_id.decode("utf-8", "backslashreplace")
         live = self._find(packet, gateway, acct_session_id, report)
         if live is None:
             live = self._create(packet, gateway, acct_session_id, report)
-        self._note_source(live, exchange, packet)
+        last, live.exchange = live.exchange, exchange
+        live.heard_s = elapsed_s
+        if last is None or last.packet.first.get(FRAMED_IP_ADDRESS) != first.get(FRAMED_IP_ADDRESS):
+            framed_ip = reports.framed_ip(packet)
+            if framed_ip is not None and framed_ip != live.session.framed_ip:
+                self._sessions.moved_to_ip(live, framed_ip)
         self._apply(live, gateway, report, now)
 
     def _apply(self, live: Live, gateway: Gateway, report: Report, now: int) -> None:
@@ -117,6 +120,7 @@ class Accounting:
                 session.pending_s += seconds
         if not session.is_open and account is not None:
             self._accounts.flush(account, session)
+            self._accounts.changed(account)
         if was_open != session.is_open:
             self._opened_or_closed(live)
         self._sessions.changed(live)
@@ -234,8 +238,10 @@ class Accounting:
         )
         live = self._live(session, card)
         if gateway is not None and "/" not in gateway.address:
-            live.source = (gateway.address, self._admin.families[gateway.family].DISCONNECT_PORT)
+            live.gateway_address = gateway.address
         self._sessions.add(live, is_new=False)
+        if card is not None:
+            card.account.last_session_id = max(session.id, card.account.last_session_id or 0)
         if card is not None and session.pending_day:
             card.account.usage.add(session.pending_day, session.pending_octets, session.pending_s)
 
@@ -318,7 +324,6 @@ class Accounting:
         account.last_session_id = session.id
         if account.first_used_at is None:
             self._accounts.first_use(account, self._now())
-        self._accounts.changed(account)
         if device is not None and device.session_id == session.id:
             session.granted_octets = device.granted_octets
             session.granted_s = device.granted_s
@@ -366,6 +371,7 @@ class Accounting:
         close(live.session, cause)
         if live.account is not None:
             self._accounts.flush(live.account, live.session)
+            self._accounts.changed(live.account)
         self._opened_or_closed(live)
         self._sessions.changed(live)
 
@@ -385,17 +391,6 @@ class Accounting:
                 is_any = True
         if is_any:
             self._commit.soon()
-
-    def _note_source(self, live: Live, exchange: Exchange, packet: Packet) -> None:
-        live.heard_s = self._elapsed_s()
-        live.source = exchange.source
-        live.local_address = exchange.local_address
-        live.user_name = packet.first.get(USER_NAME, b"")
-        live.nas_id = packet.text(NAS_IDENTIFIER)
-        live.nas_ip = packet.address(NAS_IP_ADDRESS)
-        framed_ip = reports.framed_ip(packet)
-        if framed_ip is not None and framed_ip != live.session.framed_ip:
-            self._sessions.moved_to_ip(live, framed_ip)
 
 
 def _is_same(session: Session, packet: Packet, report: Report) -> bool:

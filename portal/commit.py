@@ -8,6 +8,7 @@ the change is durable leaves a callback.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from portal.store.db import DatabaseError
 from portal.store.node import Batch, NodeStore
@@ -17,6 +18,7 @@ log = logging.getLogger(__name__)
 RETRY_S = 0.5
 """Pause after a commit that failed, before the next try."""
 
+T = TypeVar("T")
 Collector = Callable[[Batch], Callable[[bool], None]]
 
 
@@ -33,7 +35,7 @@ class GroupCommit:
         self._store = store
         self._collectors = collectors
         self._on_failure = on_failure
-        self._waiting: list[Callable[[bool], None]] = []
+        self._waiting: list[tuple[Callable[[bool, Any], None], Any]] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._is_stopping = False
@@ -58,18 +60,19 @@ class GroupCommit:
         """Write the changes made so far; nobody waits for them."""
         self._wake.set()
 
-    def then(self, callback: Callable[[bool], None]) -> None:
+    def then(self, callback: Callable[[bool, T], None], about: T) -> None:
         """Write the changes made so far, then call back with True, or False when they could not be.
 
-        What could not be written stays in memory and is tried again with the next commit.
+        What could not be written stays in memory and is tried again with the next commit. `about`
+        is handed to the callback, which saves a closure for each packet.
         """
-        self._waiting.append(callback)
+        self._waiting.append((callback, about))
         self._wake.set()
 
     async def now(self) -> bool:
         """Write the changes made so far and wait; False when they could not be written."""
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self.then(lambda is_committed: None if future.done() else future.set_result(is_committed))
+        self.then(_tell, future)
         return await future
 
     async def _run(self) -> None:
@@ -79,9 +82,9 @@ class GroupCommit:
             is_last = self._is_stopping
             waiting, self._waiting = self._waiting, []
             is_committed = await self._write()
-            for callback in waiting:
+            for callback, about in waiting:
                 try:
-                    callback(is_committed)
+                    callback(is_committed, about)
                 except Exception:
                     log.exception("commit_callback_failed")
             if is_last:
@@ -113,3 +116,8 @@ class GroupCommit:
             log.warning("commit_works_again")
         self.is_healthy = is_committed
         return is_committed
+
+
+def _tell(is_committed: bool, future: asyncio.Future[bool]) -> None:
+    if not future.done():
+        future.set_result(is_committed)

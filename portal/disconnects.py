@@ -13,6 +13,7 @@ from portal.admin import Admin
 from portal.sessions import Live
 from radius.dynauth import DynamicAuthorization, Outcome
 from radius.nas import SessionKeys
+from radius.packet import NAS_IDENTIFIER, NAS_IP_ADDRESS, USER_NAME
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class Disconnects:
     def remind(self, live: Live, reason: str) -> None:
         """Ask again unless that was done a moment ago."""
         elapsed_s = self._elapsed_s()
-        if elapsed_s - live.asked_s < ASK_AGAIN_S or live.source is None:
+        if elapsed_s - live.asked_s < ASK_AGAIN_S or not live.is_reachable:
             return
         task = asyncio.get_running_loop().create_task(self._ask_and_log(live, reason))
         self._tasks.add(task)
@@ -72,23 +73,31 @@ class Disconnects:
     async def _send(self, live: Live, reason: str) -> Outcome | None:
         session = live.session
         gateway = self._admin.gateways_by_id.get(session.gateway_id)
-        if gateway is None or live.source is None:
+        if gateway is None or not live.is_reachable:
             return None
         family = self._admin.families[gateway.family]
         if not family.CAN_DISCONNECT:
             return None
         live.asked_s = self._elapsed_s()
-        address, accounting_port = live.source
         ports = {family.DISCONNECT_PORT}
-        if family.DISCONNECT_AT_ACCOUNTING_PORT:
-            ports.add(accounting_port)
+        heard = live.exchange
+        if heard is None:
+            address, local_address, user_name = live.gateway_address or "", None, ""
+            nas_id = nas_ip = None
+        else:
+            address, local_address = heard.source[0], heard.local_address
+            user_name = heard.packet.first.get(USER_NAME, b"").decode("utf-8", "replace")
+            nas_id = heard.packet.text(NAS_IDENTIFIER)
+            nas_ip = heard.packet.address(NAS_IP_ADDRESS)
+            if family.DISCONNECT_AT_ACCOUNTING_PORT:
+                ports.add(heard.source[1])
         keys = SessionKeys(
-            user_name=live.user_name.decode("utf-8", "replace") or live.serial,
+            user_name=user_name or live.serial,
             acct_session_id=session.acct_session_id,
             framed_ip=session.framed_ip,
             mac=session.mac,
-            nas_id=live.nas_id,
-            nas_ip=live.nas_ip,
+            nas_id=nas_id,
+            nas_ip=nas_ip,
         )
         asking = [
             asyncio.ensure_future(
@@ -97,7 +106,7 @@ class Disconnects:
                     port,
                     gateway.secret.encode(),
                     family.disconnect_attributes(keys),
-                    local_address=live.local_address,
+                    local_address=local_address,
                     message_authenticator=family.SIGNS_DISCONNECT,
                     event_timestamp=self._now() if family.STAMPS_DISCONNECT else None,
                 )

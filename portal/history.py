@@ -90,7 +90,7 @@ class History:
             if live is not None or self._sessions.stored(session_id) is not None:
                 raise UserError(f"Session {session_id} has ended already.")
             raise UserError(f"There is no session {session_id}; see: pesisir session list --open")
-        if live.source is None:
+        if not live.is_reachable:
             raise UserError(
                 f"The gateway of session {session_id} has not been heard since the node started;"
                 " try again after its next packet."

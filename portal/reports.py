@@ -26,6 +26,9 @@ EVENT_TIMESTAMP_TRUST_S = 600
 """A gateway's own time of an event is believed this near to ours (item 38)."""
 COUNTER_MAX_OCTETS = 1 << 50
 """A petabyte in one session is a broken counter."""
+DELAY_MAX_S = 86_400
+_NO_ADDRESS = "0.0.0.0"
+from_bytes = int.from_bytes
 USER_REQUEST, NAS_REBOOT = "User-Request", "NAS-Reboot"
 
 TERMINATE_CAUSES = {
@@ -66,31 +69,38 @@ def calling_mac(packet: Packet) -> str | None:
 def framed_ip(packet: Packet) -> str | None:
     """The phone's address, None when the gateway does not know it yet."""
     address = packet.address(FRAMED_IP_ADDRESS)
-    return None if address == "0.0.0.0" else address
+    return None if address == _NO_ADDRESS else address
 
 
 def event_at(packet: Packet, now: int) -> int:
     """When it happened: receipt less Acct-Delay-Time, or the gateway's own time if that is near."""
-    delay_s = packet.integer(ACCT_DELAY_TIME) or 0
-    happened_at = now - min(delay_s, 86_400)
-    stamped_at = packet.integer(EVENT_TIMESTAMP)
-    if stamped_at is not None and abs(stamped_at - happened_at) <= EVENT_TIMESTAMP_TRUST_S:
-        return min(stamped_at, now)
+    first = packet.first
+    happened_at = now
+    if ACCT_DELAY_TIME in first:
+        happened_at -= min(packet.integer(ACCT_DELAY_TIME) or 0, DELAY_MAX_S)
+    if EVENT_TIMESTAMP in first:
+        stamped_at = packet.integer(EVENT_TIMESTAMP) or 0
+        if abs(stamped_at - happened_at) <= EVENT_TIMESTAMP_TRUST_S:
+            return min(stamped_at, now)
     return happened_at
 
 
-def _counter(packet: Packet, low: int, high: int) -> int | None:
-    value = packet.integer(low)
-    if value is None:
+def _counter(first: dict[int, bytes], low: int, high: int) -> int | None:
+    value = first.get(low)
+    if value is None or len(value) != 4:
         return None
-    octets = value + ((packet.integer(high) or 0) << 32)
+    octets = from_bytes(value, "big")
+    gigawords = first.get(high)
+    if gigawords is not None and len(gigawords) == 4:
+        octets += from_bytes(gigawords, "big") << 32
     return octets if octets <= COUNTER_MAX_OCTETS else None
 
 
 def report(packet: Packet, kind: Kind, happened_at: int, *, is_swapped: bool) -> Report:
     """What a Start, Interim or Stop says, upload and download the right way round."""
-    received = _counter(packet, ACCT_INPUT_OCTETS, ACCT_INPUT_GIGAWORDS)
-    sent = _counter(packet, ACCT_OUTPUT_OCTETS, ACCT_OUTPUT_GIGAWORDS)
+    first = packet.first
+    received = _counter(first, ACCT_INPUT_OCTETS, ACCT_INPUT_GIGAWORDS)
+    sent = _counter(first, ACCT_OUTPUT_OCTETS, ACCT_OUTPUT_GIGAWORDS)
     if is_swapped:
         received, sent = sent, received
     end_cause = None
@@ -98,11 +108,11 @@ def report(packet: Packet, kind: Kind, happened_at: int, *, is_swapped: bool) ->
         number = packet.integer(ACCT_TERMINATE_CAUSE)
         end_cause = "Unknown" if number is None else TERMINATE_CAUSES.get(number, str(number))
     return Report(
-        kind=kind,
-        event_at=happened_at,
-        session_time_s=packet.integer(ACCT_SESSION_TIME) if kind is not Kind.START else 0,
-        input_octets=received,
-        output_octets=sent,
-        has_gigawords=ACCT_INPUT_GIGAWORDS in packet.first or ACCT_OUTPUT_GIGAWORDS in packet.first,
-        end_cause=end_cause,
+        kind,
+        happened_at,
+        0 if kind is Kind.START else packet.integer(ACCT_SESSION_TIME),
+        received,
+        sent,
+        ACCT_INPUT_GIGAWORDS in first or ACCT_OUTPUT_GIGAWORDS in first,
+        end_cause,
     )

@@ -7,10 +7,12 @@ Ended sessions are kept for a while, since packets come late; older ones are rea
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from portal.accounts import Account
 from portal.domain.session import Session
-from portal.store.node import Batch, NodeStore, session_row
+from portal.store.node import Batch, NodeStore, beside_counters, counters_row, session_row
+from radius.server import Exchange
 
 ENDED_KEPT = 2_000
 """Ended sessions kept in memory; a late packet for an older one costs a read."""
@@ -30,17 +32,21 @@ class Live:
     interim_s: int
     heard_s: float
     """Elapsed-time reading of the last packet."""
-    user_name: bytes = b""
-    """The name the gateway uses; never stored, it can be a code typed at the gateway's own page."""
-    source: tuple[str, int] | None = None
-    """Address and port its accounting came from."""
-    local_address: str | None = None
-    """Our address the gateway talks to: a Disconnect must leave from there (RFC 5176 6.1)."""
-    nas_ip: str | None = None
-    nas_id: str | None = None
+    exchange: Exchange | None = None
+    """Its last accounting packet: names the session in a Disconnect, where to and where from. Not
+    stored: the User-Name can be a code typed at the gateway's own page."""
+    gateway_address: str | None = None
+    """Where its gateway is while no packet has been heard since the start."""
+    written: tuple[Any, ...] | None = None
+    """`beside_counters` of the stored row; None when that may differ."""
     wants_disconnect: bool = False
     asked_s: float = float("-inf")
     """Elapsed-time reading of the last Disconnect-Request."""
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether we know where to send a Disconnect-Request."""
+        return self.exchange is not None or self.gateway_address is not None
 
 
 class Sessions:
@@ -173,11 +179,19 @@ class Sessions:
         taken = self._dirty
         self._dirty = {}
         self._in_flight = taken
-        batch.sessions = [session_row(live.session) for live in taken.values()]
+        for live in taken.values():
+            rest = beside_counters(live.session)
+            if live.written == rest:
+                batch.counters.append(counters_row(live.session))
+            else:
+                live.written = rest
+                batch.sessions.append(session_row(live.session))
 
         def settle(is_committed: bool) -> None:
             self._in_flight = {}
             if not is_committed:
+                for live in taken.values():
+                    live.written = None
                 self._dirty = {**taken, **self._dirty}
 
         return settle

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import aiosqlite
-import msgspec
 
 FILE_NAME = "pesisir.db"
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -176,10 +175,6 @@ class Transaction:
         """Execute one INSERT; return the row id."""
         async with self._connection.execute(sql, parameters) as cursor:
             return int(cursor.lastrowid or 0)
-
-    async def run_json(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Execute one statement whose only parameter is all rows as a JSON array of arrays."""
-        await self._connection.execute(sql, (msgspec.json.encode(rows).decode(),))
 
     async def run_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
         """Execute one statement for many rows in a single hop to the writer's thread."""

@@ -12,6 +12,7 @@ import socket
 import struct
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,14 +121,22 @@ def process(*words: str | Path, stdin: str = "", **more: str) -> Outcome:
 class RunningNode:
     """`pesisir node` on a directory, from its "ready" line to SIGTERM."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        program: Sequence[str] = PROGRAM,
+        cwd: Path | None = None,
+        **settings: str,
+    ) -> None:
         with open(directory / "node.log", "w") as log:
             self.process = subprocess.Popen(
-                [*PROGRAM, "node", "--dir", str(directory)],
+                [*program, "node", "--dir", str(directory)],
+                cwd=cwd,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env=environment(),
+                env=environment(**settings),
             )
         assert self.process.stdout is not None
         readable, _, _ = select.select([self.process.stdout], [], [], 30)

@@ -103,8 +103,10 @@ CREATE TABLE device (
     granted_at INTEGER NOT NULL,
     PRIMARY KEY (account_id, mac)
 ) WITHOUT ROWID;
-CREATE INDEX device_by_mac ON device (mac, granted_at);
+CREATE INDEX device_by_mac ON device (mac);
 
+-- base_: octets counted before the gateway's counter began at zero again; its last reading is
+-- what lies above. pending_: counted, but not yet in usage_day and the account's total.
 CREATE TABLE session (
     id INTEGER PRIMARY KEY,
     voucher_id INTEGER,
@@ -125,8 +127,8 @@ CREATE TABLE session (
     input_octets INTEGER NOT NULL,
     output_octets INTEGER NOT NULL,
     session_time_s INTEGER NOT NULL,
-    raw_input_octets INTEGER NOT NULL,
-    raw_output_octets INTEGER NOT NULL,
+    base_input_octets INTEGER NOT NULL,
+    base_output_octets INTEGER NOT NULL,
     counted_s INTEGER NOT NULL,
     pending_day TEXT,
     pending_octets INTEGER NOT NULL,

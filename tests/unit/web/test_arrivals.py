@@ -302,17 +302,17 @@ def test_behind_a_proxy_phones_are_sent_to_the_configured_address(tmp_path: Path
 def test_a_phone_that_was_not_let_back_in_reads_why(place: Village) -> None:
     gateway = place.add_gateway()
     phone = gateway.phones[0]
-    code, serial = place.issue()
+    code, _ = place.issue()
     browser = Browser()
     browser.submit(open_internet(browser, gateway, phone), kode=code)
-    place.do(place.node.vouchers.revoke([serial], "hilang"))
-    place.do(gateway.settled())
+    place.do(gateway.download(phone, 600_000_000))
     place.do(gateway.sleep_phone(phone))
     assert not place.do(gateway.wake_phone(phone))
+    why = "Data di kartu ini sudah habis. Bisa dipakai lagi besok pukul 00.00 WITA."
     page = open_internet(browser, gateway, phone)
-    assert page.action == "/login"
+    assert page.action == "/login" and why in page.text.replace("\xa0", " ")
     unsigned = browser.get(place.call(lambda: gateway.arrival_url(phone)).split("&md=")[0])
-    assert "dibatalkan" not in unsigned.text
+    assert unsigned.action == "/login" and "habis" not in unsigned.text
 
 
 # --- the parts ------------------------------------------------------------------------------------

@@ -408,6 +408,20 @@ def test_logging_out_needs_the_button_and_its_seal(
     assert not place.do(gateway.wake_phone(phone))
 
 
+def test_after_logging_out_nothing_leads_back_to_the_card(
+    place: Village, gateway: PracticeGateway, phone: Phone
+) -> None:
+    browser = Browser()
+    code, serial = place.issue()
+    page = log_in(gateway, phone, code)
+    out = browser.submit(browser.click(page, "Lihat sisa kuota"))
+    assert "Anda sudah keluar." in out.text
+    link = urlsplit(page.links["Lihat sisa kuota"]).query.split("k=")[1]
+    assert link not in out.html and serial not in out.html
+    # The gateway still remembers the old address; the next redirect shows nothing either.
+    assert link not in form_at(gateway, phone).html
+
+
 def test_changing_cards_takes_two_taps(
     place: Village, gateway: PracticeGateway, phone: Phone
 ) -> None:
