@@ -38,5 +38,5 @@ bench:
 
 wheel:
 	@.ci/setup dev
-	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . > /dev/null
+	@said=$$($(BIN)/python -m build --wheel --no-isolation --outdir dist . 2>&1) || { echo "$$said"; exit 1; }
 	@ls dist/*.whl

@@ -16,11 +16,11 @@ from portal import class_attribute
 from portal.accounting import Accounting
 from portal.accounts import Accounts, Card
 from portal.admin import Admin, Gateway
-from portal.class_attribute import ClassContent
 from portal.commit import GroupCommit
 from portal.domain import voucher
 from portal.domain.profile import Profile
 from portal.domain.quota import Grant, Reason, Refusal
+from portal.domain.voucher import CODE_DIGITS
 from portal.grants import Grants
 from portal.misses import Misses
 from portal.reports import calling_mac, mac_of
@@ -257,27 +257,40 @@ class Aaa:
     ) -> tuple[Card | Reason, bool]:
         """The card this request is for, or why there is none; and whether a person named it other
         than by its serial, so that the Accept should tell the gateway the serial."""
+        if len(user_name) == CODE_DIGITS and user_name == password and user_name.isdigit():
+            # A code at the gateway's own page, as most logins there are.
+            if self._misses.wait_s(mac or _anybody(gateway), None, self._elapsed_s()) <= 0:
+                card = self._accounts.card_of_code(user_name.decode(), self._now())
+                if card is not None:
+                    return card, True
+        return self._identify_otherwise(packet, gateway, user_name, password, mac)
+
+    def _identify_otherwise(
+        self,
+        packet: Packet,
+        gateway: Gateway,
+        user_name: bytes,
+        password: bytes | None,
+        mac: str | None,
+    ) -> tuple[Card | Reason, bool]:
         now, elapsed_s = self._now(), self._elapsed_s()
         name = user_name.decode("utf-8", "replace")
         family = self._admin.families[gateway.family]
         if mac is not None and _names_phone(user_name, mac) and family.is_mac_login(packet, name):
             return self._returning(gateway, mac, now), True
-        has_chap = CHAP_PASSWORD in packet.first
-        if password is None and not has_chap:
+        if password is None and CHAP_PASSWORD not in packet.first:
             return Reason.BAD_REQUEST, False
-        if len(name) < 12 and voucher.parse_serial(name) is not None:
+        if len(name) < CODE_DIGITS and voucher.parse_serial(name) is not None:
             return self._ticket_holder(packet, gateway, name, password, mac, elapsed_s), False
-        client = mac or f"gateway {gateway.id}"
+        client = mac or _anybody(gateway)
         if self._misses.wait_s(client, None, elapsed_s) > 0:
             return Reason.TOO_MANY_MISSES, False
-        card: Card | None = None
-        if password is not None:
-            code = name if len(name) == 12 and name.isascii() and name.isdigit() else ""
-            code = code or voucher.normalise(name) or ""
-            if code and (password == user_name or _is_code(password, code)):
-                card = self._accounts.card_of_code(code, now)
+        code = voucher.normalise(name)
+        card = None
+        if code is not None and password is not None and _is_code(password, code):
+            card = self._accounts.card_of_code(code, now)
         if card is None:
-            if voucher.is_well_formed(voucher.normalise(name) or ""):
+            if voucher.is_well_formed(code or ""):
                 self._misses.miss(client, None, elapsed_s)
             return Reason.WRONG_PASSWORD, False
         return card, True
@@ -325,8 +338,14 @@ class Aaa:
         is_typed: bool,
     ) -> bytes:
         """The attributes of an Access-Accept."""
-        content = ClassContent(session_id, card.id, grant.octets, grant.held_s)
-        value = class_attribute.pack(content, gateway.id, self._class_key)
+        value = class_attribute.pack(
+            session_id,
+            card.id,
+            grant.octets,
+            grant.held_s,
+            gateway_id=gateway.id,
+            key=self._class_key,
+        )
         limits = (
             grant.seconds,
             profile.interim_s,
@@ -403,6 +422,11 @@ def _answer_accounting(is_committed: bool, exchange: Exchange) -> None:
 
 def _is_code(password: bytes, code: str) -> bool:
     return voucher.normalise(password.decode("utf-8", "replace")) == code
+
+
+def _anybody(gateway: Gateway) -> str:
+    """Who guesses, where the gateway does not say which phone."""
+    return f"gateway {gateway.id}"
 
 
 def _names_phone(user_name: bytes, mac: str) -> bool:

@@ -79,8 +79,6 @@ class Account:
 
     def held_by_others(self, mac: str | None, elapsed_s: float, profile: Profile) -> Held:
         """What phones other than `mac` hold now; a grant that led to nothing is let go."""
-        if len(self.devices) <= 1 and (not self.devices or mac in self.devices):
-            return NOBODY
         devices = 0
         octets: int | None = 0
         seconds: int | None = 0
@@ -136,7 +134,7 @@ class Accounts:
     ):
         self._store = store
         self._elapsed_s = elapsed_s
-        self._hash_key = hash_key
+        self._hash = hashlib.blake2b(key=hash_key, digest_size=16)
         self._zone_of_site = zone_of_site
         self._kept = kept
         self._accounts: OrderedDict[int, Account] = OrderedDict()
@@ -158,7 +156,9 @@ class Accounts:
 
     def hash_of(self, code: str) -> bytes:
         """The keyed hash under which a code is stored; the code itself never is."""
-        return hashlib.blake2b(code.encode("ascii"), key=self._hash_key, digest_size=16).digest()
+        state = self._hash.copy()
+        state.update(code.encode("ascii"))
+        return state.digest()
 
     def card_of_code(self, code: str, now: int) -> Card | None:
         """The card with this 12-digit code, None when there is none."""

@@ -176,7 +176,9 @@ def _uam_secret(found: dict[str, Any]) -> str:
 
 @gateway.command("add")
 @click.argument("name", metavar="NAME")
-@click.option("--family", metavar="FAMILY", required=True, help="Make of gateway: coova, mikrotik.")
+@click.option(
+    "--family", metavar="FAMILY", required=True, help="Make of gateway: coova, mikrotik, generic."
+)
 @click.option(
     "--address",
     metavar="IP|CIDR",

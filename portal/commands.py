@@ -19,6 +19,8 @@ from portal.domain import profile as profiles_domain
 from portal.domain.profile import Profile
 from portal.errors import UserError
 from portal.node import Node
+from portal.store import db
+from portal.store.db import DatabaseError
 
 Arguments = Mapping[str, Any]
 Run = Callable[[Node, Arguments, Report], Awaitable[object]]
@@ -33,7 +35,16 @@ async def execute(node: Node, name: str, arguments: Arguments, report: Report) -
         raise UserError(
             f"The node knows no command {name}; it runs another version of this program."
         )
-    return await TABLE[name](node, arguments, report)
+    try:
+        return await TABLE[name](node, arguments, report)
+    except DatabaseError as error:
+        trouble = db.trouble(error)
+        if trouble is None:
+            raise
+        raise UserError(
+            f"The database in {node.directory} cannot be used now ({trouble}), so nothing was"
+            " changed; see: pesisir check"
+        ) from error
 
 
 async def run_in_directory(

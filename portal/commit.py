@@ -30,7 +30,7 @@ class GroupCommit:
         store: NodeStore,
         collectors: Sequence[Collector],
         *,
-        on_failure: Callable[[DatabaseError], None] | None = None,
+        on_failure: Callable[[Exception], None] | None = None,
     ):
         self._store = store
         self._collectors = collectors
@@ -101,14 +101,18 @@ class GroupCommit:
             await self._store.commit(batch)
             is_committed = True
             self.commits += 1
-        except DatabaseError as error:
+        except Exception as error:
+            # Whatever it is: if this task ended, nothing would ever be stored again.
             self.failures += 1
-            if self.is_healthy:
-                log.error(
-                    "commit_failed error=%s; accounting stays unanswered until it works", error
-                )
+            # First, for it may make room for the line in the log.
             if self._on_failure is not None:
                 self._on_failure(error)
+            if self.is_healthy:
+                log.error(
+                    "commit_failed error=%s; accounting stays unanswered until it works",
+                    error,
+                    exc_info=None if isinstance(error, DatabaseError) else error,
+                )
         finally:
             for settle in settles:
                 settle(is_committed)

@@ -13,7 +13,7 @@ from portal.commit import GroupCommit
 from portal.disconnects import Disconnects
 from portal.domain import hours, quota
 from portal.domain.profile import Profile
-from portal.domain.quota import Grant, Reason, Refusal, WindowLeft
+from portal.domain.quota import NOBODY, Grant, Reason, Refusal, WindowLeft
 from portal.domain.session import Session
 from portal.domain.voucher import State
 from portal.sessions import Live, Sessions
@@ -96,10 +96,16 @@ class Grants:
             return ended
         account = card.account
         profile = self._admin.profiles_by_name[account.profile]
-        held = account.held_by_others(mac or NO_PHONE, self._elapsed_s(), profile)
+        key = mac or NO_PHONE
+        if len(account.devices) > 1 or (account.devices and key not in account.devices):
+            held = account.held_by_others(key, self._elapsed_s(), profile)
+        else:
+            held = NOBODY
         decision = quota.decide(
             profile, account.usage, now=now, first_used_at=account.first_used_at, held=held
         )
+        if held is NOBODY:
+            return decision
         if held.devices >= profile.devices and isinstance(decision, Grant):
             return Refusal(Reason.IN_USE)
         if isinstance(decision, Refusal) and decision.reason is Reason.RESERVED:

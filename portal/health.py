@@ -10,10 +10,10 @@ import logging
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from portal.store.db import DatabaseError
 from portal.store.node import Batch
 
 log = logging.getLogger(__name__)
@@ -187,16 +187,29 @@ class Disk:
             with open(self._path, "wb") as file:
                 os.posix_fallocate(file.fileno(), 0, self._octets)
         except OSError:
-            self._path.unlink(missing_ok=True)
+            self._give_up_ballast()
             return False
         return True
 
-    def found_full(self, error: DatabaseError) -> None:
+    def _give_up_ballast(self) -> bool:
+        """Remove the ballast; False when a disk that is read-only or broken does not allow it."""
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError:
+            return False
+        return True
+
+    def found_full(self, error: Exception) -> None:
         """A commit failed: give up the ballast so that accounting goes on; logins wait."""
+        is_freed = self._give_up_ballast()
         if not self.is_full:
-            log.error("disk_full error=%s free_octets=%d ballast freed", error, self.free_octets())
+            free_octets = -1
+            with suppress(OSError):
+                free_octets = self.free_octets()
+            log.error(
+                "disk_full error=%s free_octets=%d ballast_freed=%s", error, free_octets, is_freed
+            )
         self.is_full = True
-        self._path.unlink(missing_ok=True)
 
     def look(self) -> None:
         """Take the ballast back when there is room again."""

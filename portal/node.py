@@ -70,6 +70,7 @@ class Node:
         """Where the pages are really served, once they are."""
         self.store = NodeStore(database)
         self._clocks = clocks
+        self.elapsed_s = clocks.elapsed_s
         self._database = database
         self._tasks: list[asyncio.Task[None]] = []
         self._box_changes: list[tuple[str, str]] = []
@@ -192,6 +193,11 @@ class Node:
         path = directory / db.FILE_NAME
         if not path.exists():
             raise UserError(f"There is no node in {directory}; make one with: pesisir init")
+        if path.is_file() and path.stat().st_size == 0:
+            # SQLite would take it for a new database, and every card for unknown.
+            raise UserError(
+                f"The database {path} is empty; put a backup in place with: pesisir restore FILE"
+            )
         try:
             await asyncio.to_thread(db.migrate, path)
             database = await Database.open(path)
@@ -201,8 +207,14 @@ class Node:
             raise UserError(f"The database {path} cannot be used: {error}.") from error
         try:
             node = cls(directory, settings, clocks, database)
-        except BaseException:
+        except BaseException as error:
             await database.close()
+            trouble = db.trouble(error)
+            if trouble is not None:
+                raise UserError(
+                    f"The database {path} cannot be read: {trouble}; put a backup in place with:"
+                    " pesisir restore FILE"
+                ) from error
             raise
         node.commit.start()
         return node
@@ -249,10 +261,6 @@ class Node:
             )
         return self._now
 
-    def elapsed_s(self) -> float:
-        """Seconds that nobody can set."""
-        return self._clocks.elapsed_s()
-
     # -- what the parts tell each other ----------------------------------------------------
 
     def portal_url(self) -> str:
@@ -282,7 +290,7 @@ class Node:
             self._login_bases.append((login_base, gateway_id))
             self.commit.soon()
 
-    def _commit_failed(self, error: DatabaseError) -> None:
+    def _commit_failed(self, error: Exception) -> None:
         self.disk.found_full(error)
 
     def _collect(self, batch: Batch) -> Callable[[bool], None]:

@@ -5,6 +5,7 @@ say "ready"; at the end stop listening, write what is left, let go.
 """
 
 import asyncio
+import errno
 import logging
 import signal
 import socket
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -40,7 +42,7 @@ def real_clocks() -> Clocks:
     """The system's clocks. CLOCK_BOOTTIME goes on while a laptop sleeps, and nobody can set it."""
     return Clocks(
         system_at=time.time,
-        elapsed_s=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+        elapsed_s=partial(time.clock_gettime, time.CLOCK_BOOTTIME),
         is_synchronised=_SYNCHRONISED.exists,
     )
 
@@ -122,9 +124,10 @@ class Service:
         try:
             config.load()
         except OSError as error:
+            # OpenSSL's own words are codes; a file that cannot be read is found with the settings.
             raise UserError(
-                f"The certificate {http.tls_cert} or its key {http.tls_key} cannot be used:"
-                f" {error.strerror or error}."
+                f"The certificate {http.tls_cert} or its key {http.tls_key} cannot be used; expected"
+                " two PEM files that belong together."
             ) from error
         server = _QuietServer(config)
         task = asyncio.get_running_loop().create_task(server.serve(sockets=[bound]))
@@ -210,12 +213,21 @@ def _listen(listen: Listen) -> socket.socket:
         bound.bind((listen.host, listen.port))
     except OSError as error:
         bound.close()
-        raise UserError(
-            f"The pages cannot be served on {listen}: {(error.strerror or str(error)).lower()};"
-            " stop what uses that port, or set [http] listen."
-        ) from error
+        raise UserError(f"The pages cannot be served on {listen}: {_advice(error)}.") from error
     bound.setblocking(False)
     return bound
+
+
+def _advice(error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return "the port is already in use, stop what uses it or set [http] listen"
+        case errno.EADDRNOTAVAIL:
+            return "this machine has no such address, set [http] listen to one it has or to 0.0.0.0"
+        case errno.EACCES:
+            return "not permitted, set [http] listen to a port above 1023 or run it as a service"
+        case _:
+            return (error.strerror or str(error)).lower()
 
 
 def _address(host: str, port: int) -> str:

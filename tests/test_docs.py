@@ -1,6 +1,13 @@
-"""The documents name every setting, command and option there is, and none that is not."""
+"""The documents name every setting, command, option and dependency there is, and none that is not;
+their links lead somewhere, and the service of docs/install-node.md starts a command that exists."""
 
+import configparser
 import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import click
@@ -8,8 +15,12 @@ import pytest
 
 from portal import settings
 from portal.cli import pesisir
+from tests.e2e import command as real
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")])
+UNIT = ROOT / "hotspot_config" / "pesisir.service"
 SETTINGS = (DOCS / "settings.md").read_text(encoding="utf-8")
 COMMANDS = (DOCS / "commands.md").read_text(encoding="utf-8")
 
@@ -75,8 +86,14 @@ def test_variables_in_the_documents_exist() -> None:
 
 
 def test_the_example_settings_are_good(tmp_path: Path) -> None:
-    examples = re.findall(r"```toml\n(.*?)```", SETTINGS, flags=re.DOTALL)
-    assert examples
+    (tmp_path / "tls").mkdir()
+    for name in ("fullchain.pem", "privkey.pem"):
+        (tmp_path / "tls" / name).touch()
+    examples = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        examples += re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
+    assert len(examples) >= 3
     for example in examples:
         (tmp_path / settings.FILE_NAME).write_text(example, encoding="utf-8")
         settings.load(tmp_path, {})
@@ -120,3 +137,121 @@ def test_every_command_and_option_explains_itself() -> None:
         for parameter in command.params:
             if isinstance(parameter, click.Option):
                 assert parameter.help, (words, parameter.name)
+
+
+# --- README, links, dependencies
+
+
+def anchors(page: Path) -> set[str]:
+    """The names a link can point to within a page, as code hosts make them of headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_names_the_two_commands() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in ("run", "test"):
+        assert f"`make {target}`" in readme
+        assert f"\n{target}:\n" in makefile
+
+
+def test_every_make_target_in_the_documents_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert set(re.findall(r"`make ([a-z]+)", text)) <= targets, page.name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.is_relative_to(ROOT) and target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_named_in_the_documents_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:portal|radius|tests|docs|hotspot_config)/[\w./-]*)`", text):
+        # NAME stands for a name of the reader's choice.
+        assert "NAME" in name or (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_to_type_can_be_typed(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r"^```[a-z]*\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    lines = [line for block in blocks for line in block.splitlines()]
+    for line in [*lines, *re.findall(r"`((?:\.venv/bin/)?pesisir --[^`]+)`", text)]:
+        found = re.fullmatch(r"(?:\.venv/bin/)?pesisir (?:--dir \S+ )?(.+?)(?: > \S+)?", line)
+        if found is None:
+            continue
+        given = shlex.split(re.sub(r"\$\(.*?\)", "x", found[1]))
+        if given == ["--version"]:
+            continue
+        (name,) = [words for words in LEAVES if f"pesisir {found[1]} ".startswith(f"{words} ")]
+        LEAVES[name].make_context(name, given[name.count(" ") :])
+
+
+def test_the_design_gives_a_reason_for_every_dependency() -> None:
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        project = tomllib.load(file)
+    listed = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
+    needed = {re.split(r"[^a-z0-9-]", entry)[0] for entry in listed}
+    design = (DOCS / "design.md").read_text(encoding="utf-8")
+    tables = design.split("## What each dependency is for")[1]
+    explained = set(re.findall(r"^\| ([a-z0-9-]+) \| \S", tables, flags=re.MULTILINE))
+    assert explained - {"package"} == needed
+
+
+# --- the service
+
+
+def unit() -> configparser.ConfigParser:
+    """The systemd unit."""
+    found = configparser.ConfigParser(strict=False, interpolation=None, comment_prefixes=("#",))
+    found.optionxform = str  # type: ignore[assignment,method-assign]  # names are not lower-cased
+    found.read_string(UNIT.read_text(encoding="utf-8"))
+    return found
+
+
+def test_the_service_starts_a_command_that_exists_where_the_documents_put_it() -> None:
+    service = unit()["Service"]
+    program, *words = shlex.split(service["ExecStart"])
+    outcome = real.pesisir(*words, "--help")
+    assert outcome.status == 0 and "Run the node." in outcome.out
+    install = (DOCS / "install-node.md").read_text(encoding="utf-8")
+    assert f"ln -s {program} " in install
+    assert f"python3 -m venv {Path(program).parent.parent}\n" in install
+    directory = words[words.index("--dir") + 1]
+    assert directory == f"/var/lib/{service['StateDirectory']}"
+    assert f"-m 700 {directory}\n" in install
+    assert f"useradd --system --home-dir {directory} " in install
+    assert f"-o {service['User']} -g {service['Group']} " in install
+
+
+def test_the_service_comes_back_and_is_given_time_to_stop() -> None:
+    service = unit()["Service"]
+    assert service["Restart"] == "always"
+    assert int(service["TimeoutStopSec"]) > 10
+    assert unit()["Unit"]["StartLimitIntervalSec"] == "0"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_understands_the_service(tmp_path: Path) -> None:
+    text = UNIT.read_text(encoding="utf-8")
+    # It looks whether the program is there.
+    place = tmp_path / UNIT.name
+    place.write_text(text.replace(shlex.split(unit()["Service"]["ExecStart"])[0], sys.executable))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", place], capture_output=True, text=True, timeout=60
+    )
+    # Other units of the machine may have faults of their own.
+    complaints = [line for line in done.stderr.splitlines() if UNIT.name in line]
+    assert not complaints

@@ -89,6 +89,19 @@ class Usage:
     total_octets: int = 0
     total_s: int = 0
     tallies: dict[str, Tally] = field(default_factory=dict)
+    _left: "Left | None" = None
+    _left_of: Profile | None = None
+    _left_until_at: int = 0
+
+    def left(self, profile: Profile, now: int) -> "Left":
+        """What the calendar and total quotas of a profile leave; remembered until usage is added, a
+        day ends or the profile changes, since phones ask again more often than that."""
+        known = self._left
+        if known is None or self._left_of is not profile or now >= self._left_until_at:
+            known = self._left = _left(windows_left(profile, self, now))
+            self._left_of = profile
+            self._left_until_at = _window("day", now, self.zone)[1]
+        return known
 
     def tally(self, window: str, now: int) -> Tally:
         """The day, week or month that `now` is in; a window once begun is never taken back."""
@@ -114,6 +127,7 @@ class Usage:
             of_day[1] += seconds
         self.total_octets += octets
         self.total_s += seconds
+        self._left = None
         for tally in self.tallies.values():
             if day >= tally.first_day:
                 tally.octets += octets
@@ -186,6 +200,43 @@ class Held(NamedTuple):
 NOBODY = Held()
 
 
+class Left(NamedTuple):
+    """The least that any window leaves; None = unlimited."""
+
+    octets: int | None
+    seconds: int | None
+    used_up: Reason | None
+    """Why there is nothing, when a window is used up."""
+    again_at: int | None
+    """When all used-up windows have ended; None for a total."""
+
+
+def _left(windows: "list[WindowLeft]") -> Left:
+    octets: int | None = None
+    seconds: int | None = None
+    used_up: Reason | None = None
+    again_at: int | None = 0
+    for window in windows:
+        spent: Reason | None = None
+        if window.octets_quota is not None:
+            rest = window.octets_quota - window.octets_used
+            octets = rest if octets is None else min(octets, rest)
+            if rest <= 0:
+                spent = Reason.USED_UP_DATA
+        if window.seconds_quota is not None:
+            rest = window.seconds_quota - window.seconds_used
+            seconds = rest if seconds is None else min(seconds, rest)
+            if rest <= 0:
+                spent = spent or Reason.USED_UP_TIME
+        if spent is not None:
+            used_up = spent
+            if window.resets_at is None or again_at is None:
+                again_at = None
+            else:
+                again_at = max(again_at, window.resets_at)
+    return Left(octets, seconds, used_up, again_at)
+
+
 def windows_left(profile: Profile, usage: Usage, now: int) -> list[WindowLeft]:
     """The quotas of a profile with what is used of each, the shortest window first."""
     found = []
@@ -236,28 +287,7 @@ def decide(
         if closes_at is not None:
             seconds = min(seconds, closes_at - now)
 
-    octets_left: int | None = profile.data_session_octets
-    seconds_left: int | None = profile.time_session_s
-    used_up: Reason | None = None
-    again_at: int | None = 0
-    for left in windows_left(profile, usage, now):
-        spent: Reason | None = None
-        if left.octets_quota is not None:
-            rest = left.octets_quota - left.octets_used
-            octets_left = rest if octets_left is None else min(octets_left, rest)
-            if rest <= 0:
-                spent = Reason.USED_UP_DATA
-        if left.seconds_quota is not None:
-            rest = left.seconds_quota - left.seconds_used
-            seconds_left = rest if seconds_left is None else min(seconds_left, rest)
-            if rest <= 0:
-                spent = spent or Reason.USED_UP_TIME
-        if spent is not None:
-            used_up = spent
-            if left.resets_at is None or again_at is None:
-                again_at = None
-            else:
-                again_at = max(again_at, left.resets_at)
+    octets_left, seconds_left, used_up, again_at = usage.left(profile, now)
     if used_up is not None:
         if profile.throttle_kbps is None:
             return Refusal(used_up, again_at)
@@ -286,9 +316,10 @@ def decide(
 def _portion(
     left: int | None, held: int | None, free: int, piece: int, per_session: int | None
 ) -> int | None:
-    """This session's share of what is left once the other devices' grants are set aside."""
+    """This session's share of what is left once the other devices' grants are set aside, and not
+    more than a session may have."""
     if left is None:
-        return None
+        return per_session
     if held is None:
         return 0
     rest = left - held

@@ -25,6 +25,21 @@ Row = sqlite3.Row
 DatabaseError = sqlite3.Error
 
 
+_TROUBLES = ("FULL", "IOERR", "READONLY", "CANTOPEN", "CORRUPT", "NOTADB", "NOMEM", "PERM")
+
+
+def trouble(error: BaseException) -> str | None:
+    """What SQLite says when the disk or the file is at fault; None for a mistake of our own."""
+    name = getattr(error, "sqlite_errorname", "")
+    if (
+        isinstance(error, sqlite3.Error)
+        and name.split("_")[1:2]
+        and name.split("_")[1] in _TROUBLES
+    ):
+        return str(error)
+    return None
+
+
 class DatabaseTooNewError(Exception):
     """The file was written by a newer program; `str()` is one plain sentence."""
 

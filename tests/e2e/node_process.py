@@ -342,7 +342,7 @@ class Warm:
 def fork_on_demand(descriptor: int) -> None:
     """Load the program, then fork a command for each message until the other end closes."""
     import portal.cli
-    import portal.serve  # noqa: F401  # what `pesisir node` imports when it runs
+    import portal.serve  # what `pesisir node` imports when it runs
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(fileno=descriptor) as wishes:
@@ -357,6 +357,7 @@ def fork_on_demand(descriptor: int) -> None:
                 for number, passed in enumerate(descriptors, 1):
                     os.dup2(passed, number)
                     os.close(passed)
+                sys.stdout = open(1, "w", closefd=False)
                 portal.cli.main(json.loads(message))
             for passed in descriptors:
                 os.close(passed)

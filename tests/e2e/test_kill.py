@@ -5,16 +5,15 @@ was answered must be there after each start, what was not is sent again with the
 new Identifier, and at the end every counter equals the model's, in the running node and on disk.
 """
 
-import os
 import random
 import select
 import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from radius.packet import (
     ACCESS_ACCEPT,
@@ -22,8 +21,10 @@ from radius.packet import (
     ACCOUNTING_REQUEST,
     ACCOUNTING_RESPONSE,
     ACCT_DELAY_TIME,
+    ACCT_SESSION_ID,
     CLASS,
     PacketError,
+    attribute,
     integer_attribute,
     sign_request,
     verify_response,
@@ -45,13 +46,17 @@ from tests.e2e.node_process import (
 )
 
 KILLS = 50
-KILLED_WHILE_STARTING = 10
-PHONES, PHONES_A_CARD = 70, 2
-ANSWERS_A_LIFE = 120
+KILLED_AT_START_EVERY = 5
+CARDS_OF_ONE, CARDS_OF_TWO = 30, 20
+ANSWERS_A_LIFE = (20, 250)
 QUOTA_OCTETS = 10**15
 UNANSWERED_A_PHONE = 3
+REPORTS_A_SESSION = (2, 8)
 RESENT_AFTER_S = 0.4
 RESENT_WHEN_YOUNGER_S = 20.0
+"""A Start without a time of its own that comes 30 s after the Stop is a new session."""
+GIVE_UP_AFTER_S = 30
+CUT_WITHIN_S = 0.02
 Usage = tuple[int, int, int]
 """Octets from the phone, octets to it, seconds."""
 NOTHING: Usage = (0, 0, 0)
@@ -65,10 +70,10 @@ class Session:
     serial: str
     class_value: bytes | None
     reports_left: int
-    now: Usage = NOTHING
-    sent: Usage = NOTHING
-    answered: Usage = NOTHING
-    is_stopped: bool = False
+    sent: list[Usage] = field(default_factory=list)
+    """The counters of each report, growing."""
+    answered: int = 0
+    """So many of `sent` are known to be counted."""
 
 
 @dataclass(eq=False)
@@ -80,7 +85,8 @@ class Request:
     authenticator: bytes | None
     made_at: float
     session: Session | None = None
-    usage: Usage = NOTHING
+    number: int = 0
+    """Of the report within its session, from 1."""
     sent_at: float = 0.0
     slots: list[int] = field(default_factory=list)
     datagram: bytes = b""
@@ -98,6 +104,11 @@ class Phone:
         self.count = 0
         self.session: Session | None = None
         self.unanswered: list[Request] = []
+
+    @property
+    def acct_session_id(self) -> str:
+        """The name its gateway gives to its present session."""
+        return f"{self.number:02d}-{self.count:04d}"
 
 
 class Gateways:
@@ -191,34 +202,38 @@ class Gateways:
 
     def _go_on(self, phone: Phone) -> None:
         """Whatever the phone's gateway has to say next."""
-        if phone.session is None:
-            if not phone.unanswered and not self.is_ending:
-                authenticator = self.chance.randbytes(16)
-                body = login_body(phone.code, phone.mac, authenticator, SECRET.encode())
-                self._ask(
-                    phone, Request(ACCESS_REQUEST, body, authenticator, time.monotonic())
-                )
-            return
         session = phone.session
-        if len(phone.unanswered) >= UNANSWERED_A_PHONE:
-            return
-        up, down, seconds = session.now
-        if session.reports_left == 0 or self.is_ending:
-            status = STOP
-            phone.session = None
-        else:
-            status = INTERIM if session.now != NOTHING or session.sent != NOTHING else START
-        session.reports_left -= 1
-        self._report(phone, session, status)
-        if session.reports_left >= 0:
-            session.now = (
-                up + self.chance.randrange(1, 3_000_000_000),
-                down + self.chance.randrange(1, 3_000_000_000),
-                seconds + self.chance.randrange(1, 60),
-            )
+        if session is None:
+            if not self.is_ending and not any(r.session is None for r in phone.unanswered):
+                self._log_in(phone)
+        elif len(phone.unanswered) < UNANSWERED_A_PHONE:
+            is_last = session.reports_left == 0 or (self.is_ending and bool(session.sent))
+            session.reports_left -= 1
+            if not session.sent:
+                self._report(phone, session, START)
+            elif not is_last:
+                self._report(phone, session, INTERIM)
+            else:
+                self._report(phone, session, STOP)
+                phone.session = None
+
+    def _log_in(self, phone: Phone) -> None:
+        phone.count += 1
+        authenticator = self.chance.randbytes(16)
+        body = login_body(phone.code, phone.mac, authenticator, SECRET.encode())
+        body += attribute(ACCT_SESSION_ID, phone.acct_session_id.encode())
+        self._ask(phone, Request(ACCESS_REQUEST, body, authenticator, time.monotonic()))
 
     def _report(self, phone: Phone, session: Session, status: int) -> None:
-        usage = NOTHING if status == START else session.now
+        usage = NOTHING
+        if session.sent:
+            up, down, seconds = session.sent[-1]
+            usage = (
+                up + self.chance.randrange(3_000_000_000),
+                down + self.chance.randrange(3_000_000_000),
+                seconds + self.chance.randrange(1, 60),
+            )
+        session.sent.append(usage)
         body = report_body(
             *(status, session.acct_session_id),
             mac=phone.mac,
@@ -228,19 +243,15 @@ class Gateways:
             class_value=session.class_value,
             user=session.serial,
         )
-        session.sent = max(session.sent, usage)
-        session.is_stopped = status == STOP
-        self._ask(
-            phone, Request(ACCOUNTING_REQUEST, body, None, time.monotonic(), session, usage)
-        )
+        now = time.monotonic()
+        self._ask(phone, Request(ACCOUNTING_REQUEST, body, None, now, session, len(session.sent)))
 
     def _begin(self, phone: Phone, class_value: bytes) -> None:
-        phone.count += 1
         phone.session = Session(
-            f"{phone.number:02d}-{phone.count:04d}",
+            phone.acct_session_id,
             phone.serial,
             class_value if phone.returns_class else None,
-            self.chance.randrange(1, 7),
+            self.chance.randrange(*REPORTS_A_SESSION),
         )
         self.sessions.append(phone.session)
 
@@ -274,11 +285,32 @@ class Gateways:
             self._begin(phone, answer.first[CLASS])
             return
         assert answer.code == ACCOUNTING_RESPONSE
-        request.session.answered = max(request.session.answered, request.usage)
+        request.session.answered = max(request.session.answered, request.number)
         self._old.append(request)
 
-    def work(self) -> None:
-        """One turn of all gateways."""
+    def work(self, answers: int) -> None:
+        """Go on until there were so many answers more."""
+        enough = self.answers + answers
+        deadline = time.monotonic() + GIVE_UP_AFTER_S
+        while self.answers < enough:
+            assert time.monotonic() < deadline, f"{self.unanswered} requests stay unanswered"
+            self._turn()
+
+    def burst(self) -> None:
+        """Send as much as the gateways may without looking for answers."""
+        for _ in range(UNANSWERED_A_PHONE):
+            for phone in self.phones:
+                self._go_on(phone)
+
+    def finish(self) -> None:
+        """End every session and wait for the last answer."""
+        self.is_ending = True
+        deadline = time.monotonic() + GIVE_UP_AFTER_S
+        while self.unanswered or any(phone.session for phone in self.phones):
+            assert time.monotonic() < deadline, f"{self.unanswered} requests stay unanswered"
+            self._turn()
+
+    def _turn(self) -> None:
         for phone in self.phones:
             self._go_on(phone)
         self.collect(0.01)
@@ -292,3 +324,103 @@ class Gateways:
     def unanswered(self) -> int:
         """How many requests wait for an answer."""
         return sum(len(phone.unanswered) for phone in self.phones)
+
+
+def counters(row: dict[str, Any]) -> Usage:
+    """Of a session as the node lists it."""
+    return row["input_octets"], row["output_octets"], row["session_time_s"]
+
+
+def check_stored(directory: Path, gateways: Gateways, serial: str) -> int:
+    """What the node knows after a start: all that was answered, nothing that was never sent, and
+    the card `serial` has used what its sessions have. How many reports were stored unanswered."""
+    listed = sessions(directory)
+    unanswered = 0
+    for session in gateways.sessions:
+        row = listed.get(session.acct_session_id)
+        if row is None:
+            assert not session.answered, f"{session} was answered and is lost"
+            continue
+        assert counters(row) in session.sent, f"{row} was never reported: {session}"
+        known = session.sent.index(counters(row)) + 1
+        assert known >= session.answered, f"{row} is less than was answered: {session}"
+        unanswered += known - session.answered
+    rows = [counters(row) for row in listed.values() if row["serial"] == serial]
+    octets = sum(up + down for up, down, _ in rows)
+    assert used(directory, serial) == (octets, sum(seconds for _, _, seconds in rows))
+    return unanswered
+
+
+def check_end(directory: Path, gateways: Gateways) -> None:
+    """Every session is there once with its last counters, and every card has used their sum."""
+    listed = sessions(directory)
+    assert set(listed) == {session.acct_session_id for session in gateways.sessions}
+    of_cards: dict[str, list[Usage]] = {phone.serial: [] for phone in gateways.phones}
+    for session in gateways.sessions:
+        row = listed[session.acct_session_id]
+        assert counters(row) == session.sent[-1]
+        assert row["serial"] == session.serial
+        assert row["ended_at"] is not None and row["end_cause"] == "Lost-Carrier"
+        of_cards[session.serial].append(session.sent[-1])
+    for serial, usages in of_cards.items():
+        shown = run(directory, "voucher", "show", serial)
+        octets = sum(up + down for up, down, _ in usages)
+        assert (shown["octets_used"], shown["seconds_used"]) == (
+            octets,
+            sum(seconds for _, _, seconds in usages),
+        )
+        assert shown["open_sessions"] == 0
+        assert shown["octets_left"] in (None, QUOTA_OCTETS - octets)
+
+
+def phones_of(directory: Path) -> list[Phone]:
+    """One phone for each card with a quota, two for the others; one half returns Class."""
+    cards = [card for card in issue(directory, "satu", CARDS_OF_ONE)]
+    cards += [card for card in issue(directory, "keluarga", CARDS_OF_TWO) for _ in range(2)]
+    return [
+        Phone(number, serial, code, returns_class=number % 4 < 2)
+        for number, (serial, code) in enumerate(cards)
+    ]
+
+
+def test_fifty_power_cuts_under_load_lose_and_double_nothing(tmp_path: Path) -> None:
+    chance = random.Random(20261121)
+    directory = make(
+        tmp_path / "node",
+        satu={"data-total": f"{QUOTA_OCTETS}"},
+        keluarga={"devices": "2"},
+    )
+    add_gateway(directory, "pos-2", "127.0.0.2")
+    gateways = Gateways(phones_of(directory), chance)
+    stored_unanswered = cut_off = 0
+    with Warm(tmp_path / "node.log") as warm:
+        for life in range(KILLS):
+            if life % KILLED_AT_START_EVERY == 0:
+                node = warm.start(directory)
+                time.sleep(chance.uniform(0, 0.2))
+                node.end()
+            node = warm.start(directory)
+            node.wait_ready()
+            gateways.find(node.ready)
+            serial = chance.choice(gateways.phones).serial
+            stored_unanswered += check_stored(directory, gateways, serial)
+            gateways.repeat_all()
+            gateways.work(chance.randrange(*ANSWERS_A_LIFE))
+            gateways.burst()
+            time.sleep(chance.uniform(0, CUT_WITHIN_S))
+            node.end(signal.SIGKILL)
+            gateways.collect(0)
+            cut_off += gateways.unanswered > 0
+        node = warm.start(directory)
+        node.wait_ready()
+        gateways.find(node.ready)
+        gateways.repeat_all()
+        gateways.finish()
+        check_end(directory, gateways)
+        node.end(signal.SIGTERM)
+        check_end(directory, gateways)
+    gateways.close()
+    log = (tmp_path / "node.log").read_text()
+    assert "Traceback" not in log, log
+    # Else the cuts came when nothing was going on, and the test has shown nothing.
+    assert cut_off > KILLS / 2 and stored_unanswered > KILLS, (cut_off, stored_unanswered)

@@ -264,6 +264,11 @@ def test_every_page_is_light_readable_and_touchable(
             requests.clear()
             octets.clear()
             page.reload()
+            for _ in range(400):
+                # The size is told a moment after the page is there.
+                if octets:
+                    break
+                page.wait_for_timeout(5)
             loads = [url for url in requests if not url.startswith("data:")]
             if len(loads) != 1:
                 wrong.append(f"{scene.name}: {len(loads)} requests {loads}")
