@@ -357,6 +357,14 @@ class Accounts:
             if known is None or known[0] == account.id:
                 self._remember(mac, account.id, False)
 
+    def forget_phones_before(self, at: int) -> None:
+        """Drop phones that hold nothing and have not logged in since a moment."""
+        for account in self._accounts.values():
+            for device in list(account.devices.values()):
+                if device.granted_at < at and device.session_id is None:
+                    del account.devices[device.mac]
+                    self._account_of_mac.pop(device.mac, None)
+
     def _remember(self, mac: str, account_id: int, is_remembered: bool) -> None:
         self._account_of_mac[mac] = (account_id, is_remembered)
         self._account_of_mac.move_to_end(mac)

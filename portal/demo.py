@@ -9,6 +9,7 @@ to the demo; without it none is touched.
 import asyncio
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -259,6 +260,7 @@ def _report(
 ) -> str:
     sign_in = json.loads((directory / MARKER).read_text(encoding="utf-8"))
     entry = node.admin.gateway(GATEWAY)
+    beside = f"{_program()} --dir {shlex.quote(str(directory))}"
     lines = [
         "",
         "Pesisir demo: a village hotspot on this computer",
@@ -279,8 +281,8 @@ def _report(
     lines += [
         "  3. Download until the card is used up; try “Tidur” and “Bangun”, the same card on a",
         "     second phone, “Cabut listrik gateway”, or cut a phone off from another terminal:",
-        f"       pesisir --dir {directory} session list --open",
-        f"       pesisir --dir {directory} session disconnect ID",
+        f"       {beside} session list --open",
+        f"       {beside} session disconnect ID",
         "",
         f"  Portal       {node.portal_url()}/",
         f"  RADIUS       {_addresses(service)}  secret {entry.secret}",
@@ -294,6 +296,13 @@ def _report(
         "",
     ]
     return "\n".join(lines)
+
+
+def _program() -> str:
+    """What to type for this program: its name, or its path where the shell would not find it."""
+    if shutil.which("pesisir") is not None:
+        return "pesisir"
+    return shlex.quote(str(Path(sys.executable).with_name("pesisir")))
 
 
 def _addresses(service: Service) -> str:

@@ -28,6 +28,7 @@ from portal.grants import Grants
 from portal.health import OUTAGES_KEPT_S, Backhaul, Disk
 from portal.history import History
 from portal.misses import Misses
+from portal.retention import Retention
 from portal.sessions import Sessions
 from portal.settings import Settings
 from portal.store import db
@@ -41,7 +42,7 @@ log = logging.getLogger(__name__)
 
 STALE_EVERY_S = 15.0
 CLOCK_SAVED_EVERY_S = 300.0
-SEALED_EVERY_S = 3600.0
+FORGET_EVERY_S = 3600.0
 CLOCK_READ_EVERY_S = 0.01
 BOOT_SHIFT = 32
 """A session id is the boot number and a count: unique without asking the disk."""
@@ -179,6 +180,9 @@ class Node:
             self.disconnects,
             now=self.now,
         )
+        self.retention = Retention(
+            self.store, self.accounts, days=settings.privacy.personal_days, now=self.now
+        )
         self.clients = Clients(self.admin.clients())
         self.admin.on_change(lambda: self.clients.replace(self.admin.clients()))
         for session in self.store.open_sessions():
@@ -240,7 +244,7 @@ class Node:
         for name, work in (
             ("stale sessions", self._every(STALE_EVERY_S, self._sweep)),
             ("clock", self._every(CLOCK_SAVED_EVERY_S, self._save_clock)),
-            ("sealed codes", self._every(SEALED_EVERY_S, self._forget_sealed)),
+            ("forgetting", self._every(FORGET_EVERY_S, self._forget)),
             ("backhaul", self.backhaul.run()),
         ):
             self._tasks.append(asyncio.get_running_loop().create_task(work, name=name))
@@ -326,8 +330,9 @@ class Node:
         self._box_changes.append(("clock_at", str(self.now())))
         self.commit.soon()
 
-    async def _forget_sealed(self) -> None:
+    async def _forget(self) -> None:
         await self.vouchers.forget_sealed()
+        await self.retention.forget()
 
 
 def own_url(host: str, port: int, *, is_tls: bool) -> str:

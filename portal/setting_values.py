@@ -145,6 +145,14 @@ def file_path(raw: object) -> Path | None:
     return Path(text) if text else None
 
 
+def whole_days(raw: object) -> int:
+    """A number of days, 1 to 3650."""
+    days = int(raw) if isinstance(raw, str) and raw.strip().isdecimal() else raw
+    if not isinstance(days, int) or isinstance(days, bool) or not 1 <= days <= 3650:
+        raise BadValue(raw)
+    return days
+
+
 _PROBE = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
 
 

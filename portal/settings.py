@@ -27,6 +27,7 @@ from portal.setting_values import (
     origin_url,
     probes,
     udp_listens,
+    whole_days,
 )
 
 FILE_NAME = "pesisir.toml"
@@ -68,6 +69,13 @@ class Backhaul:
 
 
 @dataclass(frozen=True, slots=True)
+class Privacy:
+    """[privacy]: how long the node knows who it was."""
+
+    personal_days: int
+
+
+@dataclass(frozen=True, slots=True)
 class Hub:
     """[hub]: where usage records go."""
 
@@ -89,6 +97,7 @@ class Settings:
     http: Http
     radius: Radius
     backhaul: Backhaul
+    privacy: Privacy
     hub: Hub
     database: Database
 
@@ -229,6 +238,16 @@ TABLE: tuple[Setting, ...] = (
         "them failed three times in a row, and time on cards stands still meanwhile. Empty: the "
         "state is unknown and time runs. A satellite modem may answer TCP by itself; a URL sees "
         "through that.",
+    ),
+    Setting(
+        "privacy",
+        "personal_days",
+        "days",
+        "90",
+        whole_days,
+        "a number of days, 1 to 3650",
+        "After so many days a session's MAC and IP addresses are erased; usage stays. The office's "
+        "archive schedule may ask for another period.",
     ),
     Setting(
         "hub",
@@ -395,6 +414,7 @@ def load(directory: Path, environ: Mapping[str, str] | None = None) -> Settings:
         http=Http(**http),
         radius=Radius(**section("radius")),
         backhaul=Backhaul(**section("backhaul")),
+        privacy=Privacy(**section("privacy")),
         hub=Hub(**section("hub")),
         database=Database(**section("database")),
     )

@@ -40,6 +40,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "portal.policy",
         "portal.printing",
         "portal.reports",
+        "portal.retention",
         "portal.review",
         "portal.sessions",
         "portal.sync",

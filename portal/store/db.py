@@ -25,19 +25,16 @@ Row = sqlite3.Row
 DatabaseError = sqlite3.Error
 
 
-_TROUBLES = ("FULL", "IOERR", "READONLY", "CANTOPEN", "CORRUPT", "NOTADB", "NOMEM", "PERM")
+_TROUBLES = tuple(
+    f"SQLITE_{name}"
+    for name in ("FULL", "IOERR", "READONLY", "CANTOPEN", "CORRUPT", "NOTADB", "NOMEM", "PERM")
+)
 
 
 def trouble(error: BaseException) -> str | None:
     """What SQLite says when the disk or the file is at fault; None for a mistake of our own."""
-    name = getattr(error, "sqlite_errorname", "")
-    if (
-        isinstance(error, sqlite3.Error)
-        and name.split("_")[1:2]
-        and name.split("_")[1] in _TROUBLES
-    ):
-        return str(error)
-    return None
+    name: str = getattr(error, "sqlite_errorname", "")
+    return str(error) if name.startswith(_TROUBLES) else None
 
 
 class DatabaseTooNewError(Exception):

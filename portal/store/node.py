@@ -533,6 +533,37 @@ class NodeStore:
                 (issued_before_at,),
             )
 
+    async def forget_personal(self, before_at: int, step: int) -> int:
+        """Erase MAC and IP of the next sessions last seen before a moment; return how many.
+
+        Goes on where it stopped the last time.
+        """
+        done_id = int(self.box().get("personal_erased_to", "0"))
+        rows = self.database.all(
+            "SELECT id, last_seen_at FROM session WHERE id > ? ORDER BY id LIMIT ?", (done_id, step)
+        )
+        old = []
+        for row in rows:
+            if row["last_seen_at"] >= before_at:
+                break
+            old.append((row["id"],))
+        if old:
+            async with self.database.transaction() as transaction:
+                await transaction.run_many(
+                    "UPDATE session SET mac = NULL, framed_ip = NULL WHERE id = ?", old
+                )
+                await transaction.run(
+                    "INSERT INTO box (name, value) VALUES ('personal_erased_to', ?)"
+                    " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                    (str(old[-1][0]),),
+                )
+        return len(old)
+
+    async def forget_phones(self, before_at: int) -> int:
+        """Delete phones that have not logged in since a moment; return how many."""
+        async with self.database.transaction() as transaction:
+            return await transaction.run("DELETE FROM device WHERE granted_at < ?", (before_at,))
+
     async def add_operator(self, name: str, password_hash: str, created_at: int) -> None:
         """Insert the first admin, whose one-time password must be changed at the first sign-in."""
         async with self.database.transaction() as transaction:

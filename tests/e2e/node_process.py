@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http.client import HTTPConnection
 from ipaddress import ip_address
@@ -108,6 +108,14 @@ def sessions(directory: Path, *more: str) -> dict[str, dict[str, Any]]:
 
 
 # --- a running node, asked by hand
+
+
+def wait_until(is_so: Callable[[], bool], within_s: float = 10.0) -> None:
+    """Look again and again until it is so."""
+    deadline = time.monotonic() + within_s
+    while not is_so():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.02)
 
 
 def addresses(ready: str, name: str) -> list[Address]:
@@ -273,6 +281,7 @@ class WarmNode:
         self._process = os.pidfd_open(process_id)
         self._stdout = os.fdopen(stdout, "rb")
         self.ready = ""
+        self.has_ended = False
 
     def wait_ready(self) -> None:
         """Wait for the ready line."""
@@ -280,21 +289,15 @@ class WarmNode:
         self.ready = self._stdout.readline().decode() if readable else ""
         assert self.ready.startswith("ready "), "the node never was ready; see its log"
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether the process is gone."""
-        return bool(select.select([self._process], [], [], 0)[0])
-
     def end(self, number: int = signal.SIGKILL) -> float:
         """Signal it and wait until it is gone; the seconds that took."""
         begun_at = time.monotonic()
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._process, number)
-        try:
-            assert select.select([self._process], [], [], 15)[0], "still there"
-        finally:
-            os.close(self._process)
-            self._stdout.close()
+        assert select.select([self._process], [], [], 15)[0], "still there"
+        self.has_ended = True
+        os.close(self._process)
+        self._stdout.close()
         return time.monotonic() - begun_at
 
 
@@ -303,6 +306,7 @@ class Warm:
 
     def __init__(self, log: Path) -> None:
         self.log = log
+        self._nodes: list[WarmNode] = []
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
@@ -329,12 +333,17 @@ class Warm:
         finally:
             os.close(writing)
             os.close(errors)
-        return WarmNode(int(self._ours.recv(100)), reading)
+        node = WarmNode(int(self._ours.recv(100)), reading)
+        self._nodes.append(node)
+        return node
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for node in self._nodes:
+            if not node.has_ended:
+                node.end()
         self._ours.close()
         self._process.wait(10)
 

@@ -1,6 +1,7 @@
 """`pesisir demo` as a process: comes up beside others, prints what one needs, keeps its data."""
 
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -27,6 +28,12 @@ def test_stranger_gets_online_with_a_printed_code(tmp_path: Path) -> None:
         text = "\n".join(demo.lines)
         assert f"Open {page_url}" in text and demo.ready["url"] in text
         assert re.search(r"Sign-in +admin +password \S{12,}", text)
+        beside = re.search(r"^ +(\S*pesisir --dir .* session list) --open$", text, re.MULTILINE)
+        assert beside is not None
+        done = subprocess.run(
+            shlex.split(beside[1]), env=environment(), capture_output=True, text=True, timeout=30
+        )
+        assert done.returncode == 0, done.stderr
 
         async def check() -> None:
             page = await get(page_url)

@@ -1,0 +1,43 @@
+"""Retention: which phone and which address a session had is forgotten after a while.
+
+Usage stays; who it was goes (UU 27/2022; the period is the setting `[privacy] personal_days`). Runs
+by itself in small steps, so that RADIUS goes on, and says in the log what it did.
+"""
+
+import logging
+from collections.abc import Callable
+
+from portal.accounts import Accounts
+from portal.store.node import NodeStore
+
+log = logging.getLogger(__name__)
+
+DAY_S = 86_400
+STEP = 1_000
+"""Sessions looked at in one transaction: a few milliseconds."""
+
+
+class Retention:
+    """Erases the personal parts that are old enough."""
+
+    def __init__(self, store: NodeStore, accounts: Accounts, *, days: int, now: Callable[[], int]):
+        self._store = store
+        self._accounts = accounts
+        self._days = days
+        self._now = now
+
+    async def forget(self) -> int:
+        """Erase MAC and IP of sessions, and phones, not seen for the period; return how many
+        sessions."""
+        before_at = self._now() - self._days * DAY_S
+        total = 0
+        while True:
+            erased = await self._store.forget_personal(before_at, STEP)
+            total += erased
+            if erased < STEP:
+                break
+        self._accounts.forget_phones_before(before_at)
+        phones = await self._store.forget_phones(before_at)
+        if total or phones:
+            log.info("personal_parts_erased sessions=%d phones=%d", total, phones)
+        return total
