@@ -382,9 +382,11 @@ class Accounting:
                 self.close_without_stop(live, reports.NAS_REBOOT)
 
     def close_stale(self) -> None:
-        """Close sessions that were silent for three interims while this node listened."""
+        """Close sessions that were silent for three interims while this node listened, and let go
+        of grants that led to none."""
         elapsed_s = self._elapsed_s()
-        is_any = False
+        profiles = self._admin.profiles_by_name
+        is_any = self._accounts.release_unstarted(lambda name: profiles[name].interim_s) > 0
         for live in self._sessions.open_sessions():
             if elapsed_s - live.heard_s > SILENT_INTERIMS * live.interim_s:
                 self.close_without_stop(live, STALE)

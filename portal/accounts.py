@@ -148,6 +148,7 @@ class Accounts:
         self._usage: list[tuple[int, str, int, int]] = []
         self._first_used: list[tuple[int]] = []
         self._in_flight: set[int] = set()
+        self._unstarted: dict[tuple[int, str], tuple[Account, Device]] = {}
 
     def __len__(self) -> int:
         return len(self._accounts)
@@ -272,6 +273,8 @@ class Accounts:
                 durable_s=known["granted_s"],
                 is_durable=known["session_id"] is not None,
             )
+            if known["session_id"] is not None:
+                self.granted(account, account.devices[known["mac"]])
         self._accounts[account.id] = account
         self._cards_of_account[account.id] = []
         self._make_room()
@@ -296,6 +299,8 @@ class Accounts:
             excess -= 1
 
     def _drop(self, account_id: int) -> None:
+        for mac in self._accounts[account_id].devices:
+            self._unstarted.pop((account_id, mac), None)
         del self._accounts[account_id]
         for card, code_hash in self._cards_of_account.pop(account_id):
             self._cards.pop(card.id, None)
@@ -338,6 +343,26 @@ class Accounts:
         """Write a phone's row with the next commit."""
         self._dirty_devices[(account.id, device.mac)] = device
         self._remember(device.mac, account.id, device.is_remembered)
+
+    def granted(self, account: Account, device: Device) -> None:
+        """A phone holds a grant whose session has not been heard of yet."""
+        self._unstarted[(account.id, device.mac)] = (account, device)
+
+    def release_unstarted(self, interim_of: Callable[[str], int]) -> int:
+        """Let go of grants that led to no session within three interims; return how many.
+
+        While the node runs: after a power cut they count anew, since nobody listened meanwhile.
+        """
+        released = 0
+        elapsed_s = self._elapsed_s()
+        for key, (account, device) in list(self._unstarted.items()):
+            if device.session_id is None or device.session_id in account.sessions:
+                del self._unstarted[key]
+            elif elapsed_s - device.heard_s > SILENT_INTERIMS * interim_of(account.profile):
+                del self._unstarted[key]
+                self.release(account, device.session_id)
+                released += 1
+        return released
 
     def release(self, account: Account, session_id: int) -> None:
         """Let go of the grant that a session held."""

@@ -154,6 +154,7 @@ class Grants:
         device.granted_at = now
         device.heard_s = elapsed_s
         self._accounts.used(account)
+        self._accounts.granted(account, device)
         if is_news or not device.is_covered():
             self._accounts.device_changed(account, device)
             return session_id, True

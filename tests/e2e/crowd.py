@@ -43,6 +43,7 @@ from tests.e2e.node_process import (
 QUOTA_OCTETS = 10**15
 UNANSWERED_A_PHONE = 3
 REPORTS_A_SESSION = (2, 8)
+ENDLESS = 1_000_000
 RESENT_AFTER_S = 0.4
 RESENT_WHEN_YOUNGER_S = 20.0
 """A Start without a time of its own that comes 30 s after the Stop is a new session."""
@@ -89,8 +90,8 @@ class Phone:
         self.number = number
         self.serial, self.code = serial, code
         self.returns_class = returns_class
-        self.mac = f"02-5A-00-00-00-{number:02X}"
-        self.ip = f"10.1.0.{number + 1}"
+        self.mac = f"02-5A-00-00-{number >> 8:02X}-{number & 0xFF:02X}"
+        self.ip = f"10.1.{1 + (number >> 8)}.{number & 0xFF}"
         self.count = 0
         self.session: Session | None = None
         self.unanswered: list[Request] = []
@@ -110,6 +111,7 @@ class Gateways:
         self.sessions: list[Session] = []
         self.answers = 0
         self.is_ending = False
+        self.is_staying = False
         self._old: deque[Request] = deque(maxlen=200)
         # Gateways that return Class and gateways that do not: two addresses, two ports each.
         self._sockets = []
@@ -243,7 +245,7 @@ class Gateways:
             phone.acct_session_id,
             phone.serial,
             class_value if phone.returns_class else None,
-            self.chance.randrange(*REPORTS_A_SESSION),
+            ENDLESS if self.is_staying else self.chance.randrange(*REPORTS_A_SESSION),
         )
         self.sessions.append(phone.session)
 
@@ -293,6 +295,14 @@ class Gateways:
         for _ in range(UNANSWERED_A_PHONE):
             for phone in self.phones:
                 self._go_on(phone)
+
+    def stay_online(self) -> None:
+        """Go on until every phone has a session that was reported; none of these ends."""
+        self.is_staying = True
+        deadline = time.monotonic() + GIVE_UP_AFTER_S
+        while not all(p.session is not None and p.session.answered > 1 for p in self.phones):
+            assert time.monotonic() < deadline, f"{self.unanswered} requests stay unanswered"
+            self.turn()
 
     def finish(self) -> None:
         """End every session and wait for the last answer."""

@@ -1,128 +1,404 @@
-"""FreeRADIUS's own client against a running node: a second opinion on every octet on the wire.
-
-Needs the Debian package freeradius-utils. Where it is missing the tests are skipped in plain sight;
-with CI=true they fail.
-"""
+"""FreeRADIUS's own client asks a running node: what it prints is what a gateway understands."""
 
 import os
 import re
 import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.command import SETTINGS, RunningNode, pesisir
-
-RADCLIENT = shutil.which("radclient")
-SECRET = "a secret of 27 characters.."
-
-pytestmark = pytest.mark.skipif(
-    RADCLIENT is None and os.environ.get("CI") != "true",
-    reason="radclient is not installed (Debian package: freeradius-utils)",
+from tests.e2e.command import RunningNode
+from tests.e2e.node_process import (
+    SECRET,
+    Address,
+    add_gateway,
+    addresses,
+    issue,
+    make,
+    run,
+    sessions,
+    used,
 )
+
+SIGNED = "Message-Authenticator=0x00"
+"""radclient fills it in; without it a request is not signed."""
+WRONG = "Kode salah. Cocokkan lagi dengan kartu."
+MAC = "Calling-Station-Id=02-5A-00-00-00-01"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def radclient() -> None:
+    """Without radclient nothing here can be tested."""
+    if shutil.which("radclient") is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("radclient is missing; install freeradius-utils")
+        pytest.skip("radclient is missing (Debian package freeradius-utils)")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What radclient understood: the kind of packet, None for no answer, and its attributes."""
+
+    kind: str | None
+    attributes: list[tuple[str, str]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def all(self, name: str) -> list[str]:
+        """The values of an attribute in the order they came."""
+        return [value for known, value in self.attributes if known == name]
+
+    def __getitem__(self, name: str) -> str:
+        (value,) = self.all(name)
+        return value
+
+
+class Question:
+    """One packet under way: `radclient` sends it once and waits a second."""
+
+    def __init__(
+        self,
+        to: Address,
+        kind: str,
+        *attributes: str,
+        secret: str = SECRET,
+        source: str | None = None,
+    ) -> None:
+        host, port = to
+        if source is not None:
+            version = "6" if ":" in source else ""
+            attributes = (
+                *attributes,
+                f"Packet-Src-IP{'v' + version if version else ''}-Address={source}",
+            )
+        self._begun_at = time.monotonic()
+        self._process = subprocess.Popen(
+            ["radclient", "-x", "-r", "1", "-t", "1"]
+            + [f"[{host}]:{port}" if ":" in host else f"{host}:{port}", kind, secret],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdin is not None
+        self._process.stdin.write(",".join(attributes))
+        self._process.stdin.close()
+        self._process.stdin = None
+
+    def answer(self) -> Answer:
+        """Wait for it."""
+        out, errors = self._process.communicate(timeout=10)
+        seconds = time.monotonic() - self._begun_at
+        _, received, text = out.partition("\nReceived ")
+        if not received:
+            assert "No reply from server" in out + errors, out + errors
+            return Answer(None, [], seconds)
+        lines = re.findall(r"^\t(\S+) = (.*)$", text, re.MULTILINE)
+        return Answer(text.split()[0], [(name, value.strip('"')) for name, value in lines], seconds)
+
+
+def ask(to: Address, kind: str, *attributes: str, **more: str) -> Answer:
+    """Ask and wait."""
+    return Question(to, kind, *attributes, **more).answer()
+
+
+def unanswered(*questions: Question) -> None:
+    """All of these get no answer; they wait together."""
+    assert [question.answer().kind for question in questions] == [None] * len(questions)
+
+
+def login(code: str, password: str | None = None) -> tuple[str, ...]:
+    """Attributes of a card's login at a gateway's own page."""
+    return (f"User-Name={code}", f"User-Password={password or code}", MAC)
+
+
+def report(status: str, acct_session_id: str, *more: str) -> tuple[str, ...]:
+    """Attributes of an Accounting-Request."""
+    return (f"Acct-Status-Type={status}", f"Acct-Session-Id={acct_session_id}", MAC, *more)
 
 
 @dataclass(frozen=True)
 class Place:
-    """A running node that knows this machine as a gateway."""
+    """A running node, its listeners and unused cards."""
 
     directory: Path
     node: RunningNode
-
-    def radclient(
-        self, command: str, *pairs: str, secret: str = SECRET, is_signed: bool = True
-    ) -> str:
-        """Send one request of the kind `command`; what radclient says, "" when nobody answers."""
-        if is_signed and command != "acct":
-            pairs = (*pairs, "Message-Authenticator=0x00")
-        assert RADCLIENT is not None, "CI=true and no radclient: install freeradius-utils"
-        host, port = self.node.address("acct" if command == "acct" else "auth")
-        done = subprocess.run(
-            [RADCLIENT, "-x", "-r", "1", "-t", "1", f"{host}:{port}", command, secret],
-            input=",".join(pairs),
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
-        # Answers whose authenticators do not fit are not taken for answers.
-        return done.stdout if "\nReceived " in done.stdout else ""
-
-    def card(self) -> str:
-        """A fresh card's code."""
-        issued = pesisir("voucher", "issue", "--profile", "a", "--dir", self.directory, "--json")
-        code: str = issued.json["vouchers"][0]["code"]
-        return code
+    auth: list[Address]
+    acct: list[Address]
+    cards: list[tuple[str, str]]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    directory = tmp_path_factory.mktemp("node")
-    (directory / "pesisir.toml").write_text(SETTINGS, encoding="utf-8")
-    limits = ("--data-day", "500MB", "--time-day", "2h", "--rate-down", "2M")
-    for words in (
-        ("init",),
-        ("gateway", "add", "g", "--family", "coova", "--address", "127.0.0.1", "--secret", SECRET),
-        ("profile", "set", "a", *limits),
+    """A node that listens on one IPv4 address, on the IPv6 loopback and on all IPv4 addresses."""
+    directory = make(
+        tmp_path_factory.mktemp("radclient") / "node",
+        harian={"data-day": "500MB", "rate-down": "2M"},
+    )
+    add_gateway(directory, "six", "::1")
+    cards = issue(directory, "harian", 20)
+    listen = "127.0.0.1:0,[::1]:0,0.0.0.0:0"
+    with RunningNode(directory, PESISIR_RADIUS_AUTH=listen, PESISIR_RADIUS_ACCT=listen) as node:
+        auth, acct = addresses(node.ready, "auth"), addresses(node.ready, "acct")
+        assert [host for host, _ in auth] == ["127.0.0.1", "::1", "0.0.0.0"]
+        yield Place(directory, node, auth, acct, cards)
+        assert node.stop(signal.SIGTERM) == 0
+    log = (directory / "node.log").read_text()
+    assert "Traceback" not in log, log
+    for _, code in cards:
+        assert code not in log
+
+
+@pytest.fixture
+def auth(place: Place) -> Address:
+    """The first authentication port."""
+    return place.auth[0]
+
+
+@pytest.fixture
+def acct(place: Place) -> Address:
+    """The first accounting port."""
+    return place.acct[0]
+
+
+# --- cards
+
+
+def test_a_card_is_accepted_with_its_limits(place: Place, auth: Address) -> None:
+    serial, code = place.cards[0]
+    answer = ask(auth, "auth", *login(code), SIGNED)
+    assert answer.kind == "Access-Accept"
+    assert answer.attributes[0][0] == "Message-Authenticator"
+    assert answer["User-Name"] == serial
+    assert (answer["Idle-Timeout"], answer["Acct-Interim-Interval"]) == ("900", "300")
+    assert 0 < int(answer["Session-Timeout"]) <= 86_400
+    assert 3 <= len(answer["Class"]) - 2 <= 128 and answer["Class"].startswith("0x")
+    # FreeRADIUS calls the vendor ChilliSpot in one version and CoovaChilli in the next.
+    octets = [value for name, value in answer.attributes if name.endswith("Max-Total-Octets")]
+    assert octets == ["500000000"]
+    assert answer["WISPr-Bandwidth-Max-Down"] == "2000000"
+
+
+def test_an_unknown_code_and_a_wrong_password_are_told_the_same_a_little_later(
+    place: Place, auth: Address
+) -> None:
+    _, code = place.cards[1]
+    other = place.cards[2][1]
+    asked = [
+        Question(auth, "auth", *login(code, other), SIGNED),
+        Question(auth, "auth", *login("482917305515"), SIGNED),
+        Question(auth, "auth", f"User-Name={code}", f"User-Password={code[:-1]}", SIGNED),
+        Question(auth, "auth", "User-Name=siti", "User-Password=rahasia", SIGNED),
+    ]
+    for answer in [question.answer() for question in asked]:
+        assert answer.kind == "Access-Reject"
+        assert [name for name, _ in answer.attributes] == ["Message-Authenticator", "Reply-Message"]
+        assert answer["Reply-Message"] == WRONG
+        assert 0.5 <= answer.seconds < 1
+    # A slip of the hand costs the card nothing.
+    assert ask(auth, "auth", *login(code), SIGNED).kind == "Access-Accept"
+
+
+def test_a_code_by_chap_is_rejected_since_codes_are_stored_hashed(
+    place: Place, auth: Address
+) -> None:
+    _, code = place.cards[3]
+    by_chap = (f"User-Name={code}", f"CHAP-Password={code}", SIGNED)
+    challenge = "CHAP-Challenge=0x00112233445566778899aabbccddeeff"
+    both = (*login(code), f"CHAP-Password={code}", SIGNED)
+    for question in [
+        Question(auth, "auth", *by_chap),
+        Question(auth, "auth", *by_chap, challenge),
+        Question(auth, "auth", *both),
+    ]:
+        assert question.answer().kind == "Access-Reject"
+
+
+# --- accounting
+
+
+def test_a_session_is_counted_once_however_often_it_is_reported(
+    place: Place, auth: Address, acct: Address
+) -> None:
+    serial, code = place.cards[4]
+    accepted = ask(auth, "auth", *login(code), SIGNED)
+    class_value = f"Class={accepted['Class']}"
+    interim = ("Acct-Input-Octets=1000", "Acct-Output-Octets=2000", "Acct-Session-Time=60")
+    stop = (
+        *("Acct-Input-Octets=5000", "Acct-Output-Octets=6000", "Acct-Output-Gigawords=1"),
+        *("Acct-Session-Time=120", "Acct-Terminate-Cause=Idle-Timeout"),
+    )
+    packets = [
+        report("Start", "s-1", class_value),
+        report("Interim-Update", "s-1", class_value, *interim),
+        report("Interim-Update", "s-1", class_value, *interim),
+        report("Stop", "s-1", class_value, *stop),
+        report("Stop", "s-1", class_value, *stop, "Acct-Delay-Time=1"),
+        report("Interim-Update", "s-1", class_value, *interim, "Acct-Delay-Time=2"),
+        report("Start", "s-1", class_value, "Acct-Delay-Time=3"),
+    ]
+    for packet in packets:
+        answer = ask(acct, "acct", *packet)
+        assert (answer.kind, answer.attributes) == ("Accounting-Response", [])
+    assert used(place.directory, serial) == (11_000 + 2**32, 120)
+    row = sessions(place.directory, "--serial", serial)["s-1"]
+    assert row["end_cause"] == "Idle-Timeout" and row["calling_station_id"] == "025a00000001"
+    assert (row["input_octets"], row["output_octets"]) == (5000, 6000 + 2**32)
+
+
+def test_what_is_ignored_on_purpose_is_answered_all_the_same(place: Place, acct: Address) -> None:
+    for packet in (
+        ("Acct-Status-Type=Tunnel-Start", "Acct-Session-Id=t-1"),
+        ("Acct-Status-Type=Start", MAC),
+        ("Acct-Status-Type=Accounting-On",),
     ):
-        assert pesisir(*words, "--dir", directory).status == 0
-    with RunningNode(directory) as node:
-        yield Place(directory, node)
+        assert ask(acct, "acct", *packet).kind == "Accounting-Response"
+    assert "t-1" not in sessions(place.directory)
 
 
-def test_a_right_code_is_accepted_with_its_limits(place: Place) -> None:
-    code = place.card()
-    said = place.radclient("auth", f'User-Name="{code}"', f'User-Password="{code}"')
-    received = said.partition("Received ")[2]
-    assert received.startswith("Access-Accept")
-    assert "Message-Authenticator = 0x" in received and "Class = 0x" in received
-    assert "Session-Timeout = 7200" in received and "Acct-Interim-Interval = 300" in received
-    assert "ChilliSpot-Max-Total-Octets = 500000000" in received
-    assert "WISPr-Bandwidth-Max-Down = 2000000" in received
+# --- Status-Server, signatures, Proxy-State
 
 
-def test_a_wrong_code_is_rejected_in_plain_words(place: Place) -> None:
-    said = place.radclient("auth", 'User-Name="123456789012"', 'User-Password="123456789012"')
-    received = said.partition("Received ")[2]
-    assert received.startswith("Access-Reject")
-    assert 'Reply-Message = "Kode salah.' in received
+def test_status_server_is_answered_on_every_port_when_it_is_signed(place: Place) -> None:
+    for number, (auth, acct) in enumerate(zip(place.auth, place.acct, strict=True)):
+        to = "127.0.0.1" if number == 2 else auth[0]
+        alive = ask((to, auth[1]), "status", SIGNED)
+        assert alive.kind == "Access-Accept"
+        assert [name for name, _ in alive.attributes] == ["Message-Authenticator"]
+        assert ask((to, acct[1]), "status", SIGNED).kind == "Accounting-Response"
+    unanswered(
+        Question(place.auth[0], "status", "User-Name=x"),
+        Question(place.acct[0], "status", "User-Name=x"),
+        Question(place.auth[0], "status", SIGNED, secret="wrong-secret-0123456789"),
+        Question(place.acct[0], "status", SIGNED, secret="wrong-secret-0123456789"),
+    )
 
 
-def test_accounting_is_answered_and_counted(place: Place) -> None:
-    code = place.card()
-    said = place.radclient("auth", f'User-Name="{code}"', f'User-Password="{code}"')
-    (class_value,) = re.findall(r"Class = (0x[0-9a-f]+)", said)
-    for status, time_s, up, down in (
-        ("Start", 0, 0, 0),
-        ("Interim-Update", 300, 100, 5_000_000_000),
-        ("Stop", 400, 200, 6_000_000_000),
+def test_a_wrong_secret_gets_no_answer(place: Place, auth: Address, acct: Address) -> None:
+    serial, code = place.cards[5]
+    wrong = "wrong-secret-0123456789"
+    unanswered(
+        Question(auth, "auth", *login(code), SIGNED, secret=wrong),
+        Question(acct, "acct", *report("Start", "w-1"), secret=wrong),
+        Question(acct, "auth", *login(code), SIGNED),
+        Question(auth, "acct", *report("Start", "w-1")),
+    )
+    assert "w-1" not in sessions(place.directory)
+    assert run(place.directory, "voucher", "show", serial)["state"] == "unused"
+
+
+def test_proxy_states_come_back_in_order(place: Place, auth: Address, acct: Address) -> None:
+    states = ("Proxy-State=0x02", "Proxy-State=0x01", "Proxy-State=0x0102030405")
+    expected = ["0x02", "0x01", "0x0102030405"]
+    _, code = place.cards[6]
+    accepted = ask(auth, "auth", *login(code), *states, SIGNED)
+    rejected = ask(auth, "auth", *login(code, "x"), *states, SIGNED)
+    counted = ask(acct, "acct", *report("Start", "p-1"), *states)
+    assert [answer.kind for answer in (accepted, rejected, counted)] == [
+        "Access-Accept",
+        "Access-Reject",
+        "Accounting-Response",
+    ]
+    for answer in (accepted, rejected, counted):
+        assert answer.all("Proxy-State") == expected
+
+
+def test_an_address_that_once_signed_must_sign_for_ever(place: Place) -> None:
+    add_gateway(place.directory, "old", "127.0.0.30")
+    (_, one), (_, two) = place.cards[7:9]
+    auth = place.auth[0]
+    asked = {"source": "127.0.0.30"}
+    unsigned = ask(auth, "auth", *login(one), **asked)
+    assert unsigned.kind == "Access-Accept"
+    assert unsigned.attributes[0][0] == "Message-Authenticator"
+    unanswered(Question(auth, "auth", *login(one), "Proxy-State=0x01", **asked))
+    assert ask(auth, "auth", *login(two), SIGNED, **asked).kind == "Access-Accept"
+    unanswered(Question(auth, "auth", *login(two), **asked))
+
+
+# --- gateways
+
+
+def test_gateways_come_change_and_go_while_the_node_runs(place: Place) -> None:
+    auth, acct = place.auth[0], place.acct[0]
+    here = {"source": "127.0.0.20"}
+    alive = ("status", SIGNED)
+    unanswered(Question(auth, *alive, **here), Question(acct, *alive, **here))
+    add_gateway(place.directory, "pos-20", "127.0.0.20")
+    assert ask(auth, *alive, **here).kind == "Access-Accept"
+    assert ask(acct, "acct", *report("Start", "g-1"), **here).kind == "Accounting-Response"
+    assert sessions(place.directory)["g-1"]["gateway"] == "pos-20"
+
+    new = "rahasia-baru-0123456789"
+    run(place.directory, "gateway", "set", "pos-20", "--secret", new)
+    stop = ("acct", *report("Stop", "g-1"))
+    unanswered(Question(auth, *alive, **here), Question(acct, *stop, **here))
+    assert ask(auth, *alive, secret=new, **here).kind == "Access-Accept"
+
+    run(place.directory, "gateway", "set", "pos-20", "--address", "127.0.0.21")
+    moved = {"source": "127.0.0.21", "secret": new}
+    interim = ("acct", *report("Interim-Update", "g-1"))
+    assert ask(acct, *interim, **moved).kind == "Accounting-Response"
+    unanswered(Question(auth, *alive, secret=new, **here))
+
+    run(place.directory, "gateway", "remove", "pos-20")
+    unanswered(Question(auth, *alive, **moved), Question(acct, *stop, **moved))
+    # What is added later is another gateway: it inherits nothing.
+    add_gateway(place.directory, "pos-22", "127.0.0.22")
+    start = ("acct", *report("Start", "g-2"))
+    assert ask(acct, *start, source="127.0.0.22").kind == "Accounting-Response"
+    listed = sessions(place.directory)
+    assert listed["g-1"]["gateway"] is None and listed["g-2"]["gateway"] == "pos-22"
+
+
+def test_gateways_at_one_address_are_told_apart_by_nas_identifier(place: Place) -> None:
+    auth, acct = place.auth[0], place.acct[0]
+    for name in ("utara", "selatan"):
+        add_gateway(place.directory, name, "127.0.0.40", "--nas-id", f"nas-{name}")
+    here = {"source": "127.0.0.40"}
+    for name, card in (("utara", place.cards[9]), ("selatan", place.cards[10])):
+        named = f"NAS-Identifier=nas-{name}"
+        assert ask(auth, "auth", *login(card[1]), named, SIGNED, **here).kind == "Access-Accept"
+        assert ask(acct, "acct", *report("Start", f"n-{name}"), named, **here).kind is not None
+        assert sessions(place.directory)[f"n-{name}"]["gateway"] == name
+    code = place.cards[11][1]
+    unanswered(
+        Question(auth, "auth", *login(code), SIGNED, **here),
+        Question(auth, "auth", *login(code), "NAS-Identifier=nas-barat", SIGNED, **here),
+        Question(acct, "acct", *report("Start", "n-x"), "NAS-Identifier=nas-barat", **here),
+    )
+    # One that stands alone at its address takes any name.
+    answer = ask(auth, "auth", *login(code), "NAS-Identifier=nas-barat", SIGNED)
+    assert answer.kind == "Access-Accept"
+
+
+def test_the_longest_prefix_is_the_gateway(place: Place) -> None:
+    acct = place.acct[0]
+    for name, network in (
+        ("luas", "127.1.0.0/16"),
+        ("sempit", "127.1.2.0/24"),
+        ("satu", "127.1.2.3"),
     ):
-        answer = place.radclient(
-            "acct",
-            f"Acct-Status-Type={status}",
-            'Acct-Session-Id="r1"',
-            f"Class={class_value}",
-            f"Acct-Session-Time={time_s}",
-            f"Acct-Input-Octets={up}",
-            f"Acct-Output-Octets={down % 2**32}",
-            f"Acct-Output-Gigawords={down // 2**32}",
-        )
-        assert "Received Accounting-Response" in answer
-    shown = pesisir("voucher", "show", code, "--dir", place.directory, "--json").json
-    assert shown["octets_used"] == 6_000_000_200
-    assert (shown["octets_left"], shown["open_sessions"]) == (0, 0)
+        add_gateway(place.directory, name, network)
+    for source, name in (("127.1.9.9", "luas"), ("127.1.2.9", "sempit"), ("127.1.2.3", "satu")):
+        answer = ask(acct, "acct", *report("Start", f"c-{name}"), source=source)
+        assert answer.kind == "Accounting-Response"
+        assert sessions(place.directory)[f"c-{name}"]["gateway"] == name
 
 
-def test_status_server_is_answered(place: Place) -> None:
-    assert "Received Access-Accept" in place.radclient("status")
-
-
-def test_a_wrong_secret_or_a_missing_signature_gets_no_answer(place: Place) -> None:
-    code = place.card()
-    login = [f'{name}="{code}"' for name in ("User-Name", "User-Password")]
-    assert place.radclient("auth", *login) != ""  # from now on this address must sign
-    assert place.radclient("auth", *login, is_signed=False) == ""
-    assert place.radclient("auth", *login, secret="another") == ""
-    assert place.radclient("acct", "Acct-Status-Type=Start", secret="another") == ""
+def test_ipv6_and_the_wildcard_answer_from_the_address_that_was_asked(place: Place) -> None:
+    code = place.cards[12][1]
+    to_ipv6 = place.auth[1]
+    accepted = ask(to_ipv6, "auth", *login(code), SIGNED)
+    assert accepted.kind == "Access-Accept"
+    counted = ask(place.acct[1], "acct", *report("Start", "six", f"Class={accepted['Class']}"))
+    assert counted.kind == "Accounting-Response"
+    assert sessions(place.directory)["six"]["gateway"] == "six"
+    # radclient takes no answer from another address than it asked.
+    for host in ("127.0.0.1", "127.0.0.77"):
+        assert ask((host, place.auth[2][1]), "status", SIGNED).kind == "Access-Accept"
+        assert ask((host, place.acct[2][1]), "status", SIGNED).kind == "Accounting-Response"

@@ -16,8 +16,9 @@ CREATE TABLE site (
     announcement TEXT NOT NULL DEFAULT ''
 );
 
+-- AUTOINCREMENT: a new gateway must never inherit the sessions of one that was removed.
 CREATE TABLE gateway (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     site_id INTEGER NOT NULL REFERENCES site (id),
     name TEXT NOT NULL UNIQUE,
     family TEXT NOT NULL,

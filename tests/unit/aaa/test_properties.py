@@ -295,6 +295,7 @@ async def act(world: World, what: str, phone: str, gateway: int, amount: int) ->
             # Long enough for fresh Accepts and silent sessions; their phones are really gone.
             world.rig.sleep(1000)
             world.rig.node.accounting.close_stale()
+            await world.rig.node.commit.now()
             for gone in world.sessions:
                 gone.is_superseded = True
             world.on_air.clear()
