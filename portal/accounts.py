@@ -141,7 +141,7 @@ class Accounts:
         self._cards: dict[int, Card] = {}
         self._card_by_hash: dict[bytes, Card] = {}
         self._card_by_serial: dict[str, Card] = {}
-        self._cards_of_account: dict[int, list[tuple[Card, bytes | None]]] = {}
+        self._cards_of_account: dict[int, list[tuple[Card, bytes]]] = {}
         self._account_of_mac: OrderedDict[str, tuple[int, bool]] = OrderedDict()
         self._dirty_accounts: set[Account] = set()
         self._dirty_devices: dict[tuple[int, str], Device] = {}
@@ -170,9 +170,6 @@ class Accounts:
             if row is None:
                 return None
             card = self._load(row, now)
-            if code_hash not in self._card_by_hash:
-                self._card_by_hash[code_hash] = card
-                self._cards_of_account[card.account.id].append((card, code_hash))
         return card
 
     def card_of_serial(self, serial: str, now: int) -> Card | None:
@@ -214,14 +211,34 @@ class Accounts:
             return None if current is None else (self._load(current, now), is_remembered)
         return self.current_card(account, now), is_remembered
 
-    def _load(self, row: Row, now: int) -> Card:
-        """Take a stored card, and its account unless that is there already, into memory."""
+    def preload(self, now: int) -> None:
+        """Take the newest cards into memory at the start, so that no login waits for the disk."""
+        rows = self._store.newest_vouchers(self._kept)
+        first = min((row["account_id"] for row in rows if row["first_used_at"]), default=None)
+        days: dict[int, list[Row]] = {}
+        devices: dict[int, list[Row]] = {}
+        if first is not None:
+            zones = {self._zone_of_site(row["site_id"]) for row in rows}
+            since = min(quota.first_day_needed(now, zone) for zone in zones)
+            for row in self._store.days_of_accounts(first, quota.day_text(since)):
+                days.setdefault(row["account_id"], []).append(row)
+            for row in self._store.devices_of_accounts(first):
+                devices.setdefault(row["account_id"], []).append(row)
+        for row in reversed(rows):
+            account_id = row["account_id"]
+            self._load(row, now, (days.get(account_id, []), devices.get(account_id, [])))
+
+    def _load(self, row: Row, now: int, known: tuple[list[Row], list[Row]] | None = None) -> Card:
+        """Take a stored card, and its account unless that is there already, into memory.
+
+        `known` are the account's days and phones where they have been read already.
+        """
         account = self._accounts.get(row["account_id"])
         if account is None:
-            account = self._load_account(row, now)
-        known = self._cards.get(row["id"])
-        if known is not None:
-            return known
+            account = self._load_account(row, now, known)
+        card = self._cards.get(row["id"])
+        if card is not None:
+            return card
         card = Card(
             id=row["id"],
             account=account,
@@ -235,20 +252,29 @@ class Accounts:
         )
         self._cards[card.id] = card
         self._card_by_serial[card.serial] = card
-        self._cards_of_account[account.id].append((card, None))
+        self._card_by_hash[row["code_hash"]] = card
+        self._cards_of_account[account.id].append((card, row["code_hash"]))
         return card
 
-    def _load_account(self, row: Row, now: int) -> Account:
+    def _load_account(
+        self, row: Row, now: int, known: tuple[list[Row], list[Row]] | None
+    ) -> Account:
+        account_id = row["account_id"]
         zone = self._zone_of_site(row["site_id"])
         usage = Usage(zone, total_octets=row["total_octets"], total_s=row["total_s"])
-        is_used = row["first_used_at"] is not None
-        if is_used:
+        if known is not None:
+            days, devices = known
+        elif row["first_used_at"] is None:
+            days, devices = [], []
+        else:
             since_day = quota.day_text(quota.first_day_needed(now, zone))
-            for day in self._store.account_days(row["account_id"], since_day):
-                ordinal = date.fromisoformat(day["day"]).toordinal()
-                usage.days[ordinal] = [day["octets"], day["seconds"]]
+            days = self._store.account_days(account_id, since_day)
+            devices = self._store.account_devices(account_id)
+        for day in days:
+            ordinal = date.fromisoformat(day["day"]).toordinal()
+            usage.days[ordinal] = [day["octets"], day["seconds"]]
         account = Account(
-            id=row["account_id"],
+            id=account_id,
             profile=row["profile"],
             usage=usage,
             first_used_at=row["first_used_at"],
@@ -259,32 +285,33 @@ class Accounts:
             move_count=row["move_count"],
             last_session_id=row["last_session_id"],
         )
-        for known in self._store.account_devices(account.id) if is_used else ():
-            account.devices[known["mac"]] = Device(
-                mac=known["mac"],
-                is_remembered=bool(known["is_remembered"]),
-                gateway_id=known["gateway_id"],
-                session_id=known["session_id"],
-                granted_octets=known["granted_octets"],
-                granted_s=known["granted_s"],
-                granted_at=known["granted_at"],
+        for found in devices:
+            device = account.devices[found["mac"]] = Device(
+                mac=found["mac"],
+                is_remembered=bool(found["is_remembered"]),
+                gateway_id=found["gateway_id"],
+                session_id=found["session_id"],
+                granted_octets=found["granted_octets"],
+                granted_s=found["granted_s"],
+                granted_at=found["granted_at"],
                 heard_s=self._elapsed_s(),
-                durable_octets=known["granted_octets"],
-                durable_s=known["granted_s"],
-                is_durable=known["session_id"] is not None,
+                durable_octets=found["granted_octets"],
+                durable_s=found["granted_s"],
+                is_durable=found["session_id"] is not None,
             )
-            if known["session_id"] is not None:
-                self.granted(account, account.devices[known["mac"]])
-        self._accounts[account.id] = account
-        self._cards_of_account[account.id] = []
+            if device.session_id is not None:
+                self.granted(account, device)
+        self._accounts[account_id] = account
+        self._cards_of_account[account_id] = []
         self._make_room()
         return account
 
     def _make_room(self) -> None:
-        """Drop accounts nobody uses until no more than `kept` are there."""
-        excess = len(self._accounts) - self._kept
-        if excess <= 0:
+        """When there are more than `kept` accounts, drop an eighth of them, the longest unused
+        first."""
+        if len(self._accounts) <= self._kept:
             return
+        excess = len(self._accounts) - self._kept + self._kept // 8
         newest = next(reversed(self._accounts))
         for account_id, account in list(self._accounts.items()):
             if excess <= 0:
@@ -305,8 +332,7 @@ class Accounts:
         for card, code_hash in self._cards_of_account.pop(account_id):
             self._cards.pop(card.id, None)
             self._card_by_serial.pop(card.serial, None)
-            if code_hash is not None:
-                self._card_by_hash.pop(code_hash, None)
+            self._card_by_hash.pop(code_hash, None)
 
     def forget_card(self, account_id: int) -> None:
         """Read an account's cards anew at the next use, after people changed them."""
@@ -316,8 +342,7 @@ class Accounts:
         for card, code_hash in self._cards_of_account[account_id]:
             self._cards.pop(card.id, None)
             self._card_by_serial.pop(card.serial, None)
-            if code_hash is not None:
-                self._card_by_hash.pop(code_hash, None)
+            self._card_by_hash.pop(code_hash, None)
         self._cards_of_account[account_id] = []
         newest = self._store.current_voucher(account_id)
         if newest is not None:

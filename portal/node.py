@@ -237,6 +237,7 @@ class Node:
         self.boot += 1
         self._box_changes.append(("boot", str(self.boot)))
         self.backhaul.end_unfinished(self.now())
+        self.accounts.preload(self.now())
         if not await self.commit.now():
             raise UserError(f"The database in {self.directory} cannot be written; see the log.")
         if not await asyncio.to_thread(self.disk.take_ballast):

@@ -210,7 +210,8 @@ _BATCH_SQL: tuple[tuple[str, str], ...] = (
 )
 
 _VOUCHER = (
-    "SELECT v.id, v.account_id, v.batch_id, v.site_id, v.serial, v.last4, v.sealed_code,"
+    "SELECT v.id, v.account_id, v.batch_id, v.site_id, v.serial, v.code_hash, v.last4,"
+    " v.sealed_code,"
     " v.issued_at, v.use_before_at, v.revoked_at, v.replaced_at, v.end_reason, a.profile,"
     " a.first_used_at, a.total_octets, a.total_s, a.move_day, a.move_count, a.last_session_id,"
     " (SELECT MAX(n.id) FROM voucher n WHERE n.account_id = v.account_id) AS newest_id"
@@ -302,6 +303,29 @@ class NodeStore:
             f"{_VOUCHER} WHERE v.account_id = ? ORDER BY v.id DESC LIMIT 1", (account_id,)
         )
 
+    def newest_vouchers(self, limit: int) -> list[Row]:
+        """The newest cards that have not ended, newest first."""
+        return self.database.all(
+            f"{_VOUCHER} WHERE v.revoked_at IS NULL AND v.replaced_at IS NULL"
+            " ORDER BY v.id DESC LIMIT ?",
+            (limit,),
+        )
+
+    def days_of_accounts(self, first_account: int, since_day: str) -> list[Row]:
+        """What the accounts from `first_account` on used on each day since `since_day`."""
+        return self.database.all(
+            "SELECT account_id, day, octets, seconds FROM usage_day"
+            " WHERE account_id >= ? AND day >= ?",
+            (first_account, since_day),
+        )
+
+    def devices_of_accounts(self, first_account: int) -> list[Row]:
+        """The phones of the accounts from `first_account` on."""
+        return self.database.all(
+            f"SELECT {_DEVICE} FROM device WHERE account_id >= ?",  # noqa: S608
+            (first_account,),
+        )
+
     def account_days(self, account_id: int, since_day: str) -> list[Row]:
         """What an account used on each day since `since_day`."""
         return self.database.all(
@@ -312,8 +336,7 @@ class NodeStore:
     def account_devices(self, account_id: int) -> list[Row]:
         """The phones of an account."""
         return self.database.all(
-            "SELECT mac, is_remembered, gateway_id, session_id, granted_octets, granted_s,"
-            " granted_at FROM device WHERE account_id = ?",
+            f"SELECT {_DEVICE} FROM device WHERE account_id = ?",  # noqa: S608
             (account_id,),
         )
 

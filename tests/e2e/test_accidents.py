@@ -189,9 +189,15 @@ def newer(path: Path) -> None:
 
 
 def damaged_inside(path: Path) -> None:
+    with sqlite3.connect(path) as database:
+        (page,) = database.execute(
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'gateway'"
+        ).fetchone()
+        (octets,) = database.execute("PRAGMA page_size").fetchone()
+    database.close()
     with open(path, "r+b") as file:
-        file.seek(4096)
-        file.write(random.Random(1).randbytes(path.stat().st_size - 4096))
+        file.seek((page - 1) * octets)
+        file.write(b"\xa5" * octets)
 
 
 @pytest.mark.parametrize(

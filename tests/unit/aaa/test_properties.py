@@ -213,8 +213,13 @@ class World:
         self.boots[gateway] += 1
         for key in [key for key in self.on_air if key[1] == gateway]:
             del self.on_air[key]
+        self.delayed[:] = [late for late in self.delayed if late[0].gateway != gateway]
         if self.chance.random() < 0.6:
             await self.rig.account(ADDRESSES[gateway], ON, None)
+            for running in self.sessions:
+                # What the node had heard of has ended; an Accept without a Start still holds.
+                if running.gateway == gateway and running.told_time_s >= 0:
+                    running.is_superseded = True
 
     def check(self) -> None:
         shown = self.rig.show(self.serial)
