@@ -16,8 +16,9 @@ from portal.domain import quota
 from portal.domain.profile import Profile
 from portal.domain.quota import NOBODY, Held, Usage
 from portal.domain.session import Session
+from portal.store.batch import Batch
 from portal.store.db import Row
-from portal.store.node import Batch, NodeStore
+from portal.store.node import NodeStore
 
 ACCOUNTS_KEPT = 12_000
 """About 2 kB each; the cards of one big village fit."""
@@ -214,15 +215,15 @@ class Accounts:
     def preload(self, now: int) -> None:
         """Take the newest cards into memory at the start, so that no login waits for the disk."""
         rows = self._store.newest_vouchers(self._kept)
-        first = min((row["account_id"] for row in rows if row["first_used_at"]), default=None)
+        used = [row["account_id"] for row in rows if row["first_used_at"] is not None]
         days: dict[int, list[Row]] = {}
         devices: dict[int, list[Row]] = {}
-        if first is not None:
+        if used:
             zones = {self._zone_of_site(row["site_id"]) for row in rows}
             since = min(quota.first_day_needed(now, zone) for zone in zones)
-            for row in self._store.days_of_accounts(first, quota.day_text(since)):
+            for row in self._store.days_of_accounts(used, quota.day_text(since)):
                 days.setdefault(row["account_id"], []).append(row)
-            for row in self._store.devices_of_accounts(first):
+            for row in self._store.devices_of_accounts(used):
                 devices.setdefault(row["account_id"], []).append(row)
         for row in reversed(rows):
             account_id = row["account_id"]

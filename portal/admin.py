@@ -3,12 +3,14 @@
 A change is written first and then taken into memory; the RADIUS server sees it at the next packet.
 """
 
+import asyncio
+import functools
 import ipaddress
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from portal.domain.profile import Profile, change
@@ -71,10 +73,28 @@ def _gateway(row: Row) -> Gateway:
     return Gateway(**columns)
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _one_at_a_time(
+    change: Callable[Concatenate["Admin", P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate["Admin", P], Coroutine[Any, Any, R]]:
+    """Two people's changes at once: the second looks again once the first is written."""
+
+    @functools.wraps(change)
+    async def alone(self: "Admin", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        async with self.lock:
+            return await change(self, *args, **kwargs)
+
+    return alone
+
+
 class Admin:
     """The node's sites, gateways and profiles."""
 
     def __init__(self, store: NodeStore, *, random_token: Callable[[int], str]):
+        self.lock = asyncio.Lock()
         self._store = store
         self._random_token = random_token
         self._on_change: Callable[[], None] = lambda: None
@@ -182,6 +202,7 @@ class Admin:
 
     # -- sites -----------------------------------------------------------------------------
 
+    @_one_at_a_time
     async def add_site(self, code: str, name: str, zone: str) -> Site:
         """Add a site; raises UserError for a bad or known code, an empty name, an unknown zone."""
         code = code.upper()
@@ -200,6 +221,7 @@ class Admin:
         self.sites_by_id[site_id] = site
         return site
 
+    @_one_at_a_time
     async def set_site(self, code: str, fields: Mapping[str, str]) -> Site:
         """Change a site's name, zone, helper, power window or announcement."""
         site = self.site(code)
@@ -221,6 +243,7 @@ class Admin:
 
     # -- gateways --------------------------------------------------------------------------
 
+    @_one_at_a_time
     async def add_gateway(
         self,
         name: str,
@@ -259,6 +282,7 @@ class Admin:
             Gateway(id=gateway_id, login_base=None, sends_gigawords=False, **columns)
         )
 
+    @_one_at_a_time
     async def set_gateway(self, name: str, changes: Mapping[str, Any]) -> Gateway:
         """Change a gateway: family, address, site, nas_id, secret, uam_secret, mac_auth."""
         gateway = self.gateway(name)
@@ -291,6 +315,7 @@ class Admin:
         await self._store.set_gateway(gateway.id, columns)
         return self._take_gateway(changed)
 
+    @_one_at_a_time
     async def remove_gateway(self, name: str) -> None:
         """Forget a gateway: its packets are unknown from the next on."""
         gateway = self.gateway(name)
@@ -361,6 +386,7 @@ class Admin:
 
     # -- profiles --------------------------------------------------------------------------
 
+    @_one_at_a_time
     async def set_profile(self, name: str, changes: Mapping[str, str]) -> Profile:
         """Add or change a profile from the command line's texts; cards follow at the next login."""
         if not _NAME.fullmatch(name):
@@ -375,6 +401,7 @@ class Admin:
         self.profiles_by_name[name] = profile
         return profile
 
+    @_one_at_a_time
     async def remove_profile(self, name: str) -> None:
         """Remove a profile that no card follows."""
         self.profile(name)

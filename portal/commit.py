@@ -10,8 +10,9 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from portal.store.batch import Batch
 from portal.store.db import DatabaseError
-from portal.store.node import Batch, NodeStore
+from portal.store.node import NodeStore
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from portal.store.node import Batch
+from portal.store.batch import Batch
 
 log = logging.getLogger(__name__)
 

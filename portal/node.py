@@ -32,8 +32,9 @@ from portal.retention import Retention
 from portal.sessions import Sessions
 from portal.settings import Settings
 from portal.store import db
+from portal.store.batch import Batch
 from portal.store.db import Database, DatabaseError, DatabaseTooNewError, DatabaseUnusableError
-from portal.store.node import Batch, NodeStore
+from portal.store.node import NodeStore
 from portal.tickets import Tickets
 from portal.vouchers import Vouchers
 from radius.clients import Clients

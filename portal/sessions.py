@@ -11,7 +11,8 @@ from typing import Any
 
 from portal.accounts import Account
 from portal.domain.session import Session
-from portal.store.node import Batch, NodeStore, beside_counters, counters_row, session_row
+from portal.store.batch import Batch, beside_counters, counters_row, session_row
+from portal.store.node import NodeStore
 from radius.server import Exchange
 
 ENDED_KEPT = 2_000

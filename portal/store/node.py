@@ -3,211 +3,13 @@
 Every statement stands next to the function that runs it. Nothing is decided here.
 """
 
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import date
-from functools import lru_cache
 from typing import Any
 
 from portal.domain.session import Session
+from portal.store.batch import BATCH_SQL, DEVICE, SESSION, Batch, read_session
 from portal.store.db import Database, Row, Transaction
-
-_SESSION = (
-    "id, voucher_id, gateway_id, site_id, acct_session_id, mac, framed_ip, has_class, started_at,"
-    " granted_octets, granted_s, last_seen_at, ended_at, end_cause, is_stopped, is_superseded,"
-    " input_octets, output_octets, session_time_s, base_input_octets, base_output_octets,"
-    " counted_s, pending_day, pending_octets, pending_s"
-)
-_CHANGING = (
-    "framed_ip, granted_octets, granted_s, last_seen_at, ended_at, end_cause, is_stopped,"
-    " is_superseded, input_octets, output_octets, session_time_s, base_input_octets,"
-    " base_output_octets, counted_s, pending_day, pending_octets, pending_s"
-)
-
-
-@lru_cache(maxsize=64)
-def _day(ordinal: int) -> str:
-    return date.fromordinal(ordinal).isoformat()
-
-
-def session_row(session: Session) -> tuple[Any, ...]:
-    """A session as the row to write."""
-    s = session
-    return (
-        s.id,
-        s.voucher_id,
-        s.gateway_id,
-        s.site_id,
-        s.acct_session_id,
-        s.mac,
-        s.framed_ip,
-        s.has_class,
-        s.started_at,
-        s.granted_octets,
-        s.granted_s,
-        s.last_seen_at,
-        s.ended_at,
-        s.end_cause,
-        s.is_stopped,
-        s.is_superseded,
-        s.input_octets,
-        s.output_octets,
-        s.session_time_s,
-        s.input_octets - s.raw_input_octets,
-        s.output_octets - s.raw_output_octets,
-        s.counted_s,
-        _day(s.pending_day) if s.pending_day else None,
-        s.pending_octets,
-        s.pending_s,
-    )
-
-
-def counters_row(session: Session) -> tuple[int, ...]:
-    """What every report changes, as the parameters of the short update."""
-    s = session
-    return (
-        s.last_seen_at,
-        s.input_octets,
-        s.output_octets,
-        s.session_time_s,
-        s.counted_s,
-        s.pending_octets,
-        s.pending_s,
-        s.id,
-    )
-
-
-def beside_counters(session: Session) -> tuple[Any, ...]:
-    """What may change but seldom does: while it stands as written, the short update is enough."""
-    s = session
-    return (
-        s.framed_ip,
-        s.granted_octets,
-        s.granted_s,
-        s.ended_at,
-        s.end_cause,
-        s.is_stopped,
-        s.is_superseded,
-        s.input_octets - s.raw_input_octets,
-        s.output_octets - s.raw_output_octets,
-        s.pending_day,
-    )
-
-
-def read_session(row: Row) -> Session:
-    """A stored row as the domain's session."""
-    pending_day = row["pending_day"]
-    return Session(
-        id=row["id"],
-        voucher_id=row["voucher_id"],
-        gateway_id=row["gateway_id"],
-        site_id=row["site_id"],
-        acct_session_id=row["acct_session_id"],
-        mac=row["mac"],
-        framed_ip=row["framed_ip"],
-        has_class=bool(row["has_class"]),
-        started_at=row["started_at"],
-        granted_octets=row["granted_octets"],
-        granted_s=row["granted_s"],
-        last_seen_at=row["last_seen_at"],
-        ended_at=row["ended_at"],
-        end_cause=row["end_cause"],
-        is_stopped=bool(row["is_stopped"]),
-        is_superseded=bool(row["is_superseded"]),
-        input_octets=row["input_octets"],
-        output_octets=row["output_octets"],
-        session_time_s=row["session_time_s"],
-        raw_input_octets=row["input_octets"] - row["base_input_octets"],
-        raw_output_octets=row["output_octets"] - row["base_output_octets"],
-        counted_s=row["counted_s"],
-        pending_day=date.fromisoformat(pending_day).toordinal() if pending_day else 0,
-        pending_octets=row["pending_octets"],
-        pending_s=row["pending_s"],
-    )
-
-
-@dataclass(slots=True)
-class Batch:
-    """Everything that one commit writes. Rows are final: they are taken when the commit begins."""
-
-    sessions: list[tuple[Any, ...]] = field(default_factory=list)
-    """Whole rows, new or changed."""
-    counters: list[tuple[int, ...]] = field(default_factory=list)
-    """Rows of which only the counters changed."""
-    usage: list[tuple[int, str, int, int]] = field(default_factory=list)
-    """(account, day, octets, seconds) to add."""
-    accounts: list[tuple[Any, ...]] = field(default_factory=list)
-    """(first_used_at, total_octets, total_s, move_day, move_count, last_session_id, id)."""
-    devices: list[tuple[Any, ...]] = field(default_factory=list)
-    used_vouchers: list[tuple[int]] = field(default_factory=list)
-    """Accounts whose card was used for the first time: the sealed copy of its code goes."""
-    gigaword_gateways: list[tuple[int]] = field(default_factory=list)
-    login_bases: list[tuple[str, int]] = field(default_factory=list)
-    learned: list[tuple[str]] = field(default_factory=list)
-    outages: list[tuple[int, int | None]] = field(default_factory=list)
-    box: list[tuple[str, str]] = field(default_factory=list)
-
-
-def _marks(columns: str) -> str:
-    return ", ".join("?" for _ in columns.split(","))
-
-
-def _replaced(columns: str) -> str:
-    """Assignments that take the new row's values."""
-    names = [name.strip() for name in columns.split(",")]
-    return ", ".join(f"{name} = excluded.{name}" for name in names)
-
-
-_DEVICE = (
-    "account_id, mac, is_remembered, gateway_id, session_id, granted_octets, granted_s, granted_at"
-)
-# One statement for all rows of a kind (executemany). One taking a JSON array of rows would spare
-# hand-overs of Python's lock, but costs three times the CPU (measured: 32 against 10 us a row).
-_BATCH_SQL: tuple[tuple[str, str], ...] = (
-    (
-        "sessions",
-        f"INSERT INTO session ({_SESSION}) VALUES ({_marks(_SESSION)})"  # noqa: S608
-        f" ON CONFLICT (id) DO UPDATE SET {_replaced(_CHANGING)}",
-    ),
-    (
-        "counters",
-        "UPDATE session SET last_seen_at = ?, input_octets = ?, output_octets = ?,"
-        " session_time_s = ?, counted_s = ?, pending_octets = ?, pending_s = ? WHERE id = ?",
-    ),
-    (
-        "usage",
-        "INSERT INTO usage_day (account_id, day, octets, seconds) VALUES (?, ?, ?, ?)"
-        " ON CONFLICT (account_id, day) DO UPDATE"
-        " SET octets = octets + excluded.octets, seconds = seconds + excluded.seconds",
-    ),
-    (
-        "accounts",
-        "UPDATE account SET first_used_at = ?, total_octets = ?, total_s = ?, move_day = ?,"
-        " move_count = ?, last_session_id = ? WHERE id = ?",
-    ),
-    (
-        "devices",
-        f"INSERT INTO device ({_DEVICE}) VALUES ({_marks(_DEVICE)})"  # noqa: S608
-        f" ON CONFLICT (account_id, mac) DO UPDATE SET {_replaced(_DEVICE)}",
-    ),
-    (
-        "used_vouchers",
-        "UPDATE voucher SET sealed_code = NULL WHERE account_id = ? AND sealed_code IS NOT NULL",
-    ),
-    ("gigaword_gateways", "UPDATE gateway SET sends_gigawords = 1 WHERE id = ?"),
-    ("login_bases", "UPDATE gateway SET login_base = ? WHERE id = ?"),
-    ("learned", "INSERT INTO learned_address (address) VALUES (?) ON CONFLICT DO NOTHING"),
-    (
-        "outages",
-        "INSERT INTO outage (started_at, ended_at) VALUES (?, ?)"
-        " ON CONFLICT (started_at) DO UPDATE SET ended_at = excluded.ended_at",
-    ),
-    (
-        "box",
-        "INSERT INTO box (name, value) VALUES (?, ?)"
-        " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-    ),
-)
 
 _VOUCHER = (
     "SELECT v.id, v.account_id, v.batch_id, v.site_id, v.serial, v.code_hash, v.last4,"
@@ -232,7 +34,7 @@ class NodeStore:
     async def commit(self, batch: Batch) -> None:
         """Write a batch in one transaction; when this returns it survives a power cut."""
         async with self.database.transaction() as transaction:
-            for name, sql in _BATCH_SQL:
+            for name, sql in BATCH_SQL:
                 rows = getattr(batch, name)
                 if rows:
                     await transaction.run_many(sql, rows)
@@ -270,7 +72,7 @@ class NodeStore:
     def open_sessions(self) -> list[Session]:
         """Sessions that had not ended, oldest first."""
         rows = self.database.all(
-            f"SELECT {_SESSION} FROM session WHERE ended_at IS NULL ORDER BY id"  # noqa: S608
+            f"SELECT {SESSION} FROM session WHERE ended_at IS NULL ORDER BY id"  # noqa: S608
         )
         return [read_session(row) for row in rows]
 
@@ -311,19 +113,21 @@ class NodeStore:
             (limit,),
         )
 
-    def days_of_accounts(self, first_account: int, since_day: str) -> list[Row]:
-        """What the accounts from `first_account` on used on each day since `since_day`."""
+    def days_of_accounts(self, account_ids: Sequence[int], since_day: str) -> list[Row]:
+        """What these accounts used on each day since `since_day`."""
         return self.database.all(
-            "SELECT account_id, day, octets, seconds FROM usage_day"
-            " WHERE account_id >= ? AND day >= ?",
-            (first_account, since_day),
+            "SELECT u.account_id, u.day, u.octets, u.seconds FROM json_each(?) AS wanted"
+            " CROSS JOIN usage_day AS u ON u.account_id = wanted.value AND u.day >= ?",
+            (json.dumps(account_ids), since_day),
         )
 
-    def devices_of_accounts(self, first_account: int) -> list[Row]:
-        """The phones of the accounts from `first_account` on."""
+    def devices_of_accounts(self, account_ids: Sequence[int]) -> list[Row]:
+        """The phones of these accounts."""
+        columns = ", ".join(f"d.{name.strip()}" for name in DEVICE.split(","))
         return self.database.all(
-            f"SELECT {_DEVICE} FROM device WHERE account_id >= ?",  # noqa: S608
-            (first_account,),
+            f"SELECT {columns} FROM json_each(?) AS wanted"  # noqa: S608
+            " CROSS JOIN device AS d ON d.account_id = wanted.value",
+            (json.dumps(account_ids),),
         )
 
     def account_days(self, account_id: int, since_day: str) -> list[Row]:
@@ -336,7 +140,7 @@ class NodeStore:
     def account_devices(self, account_id: int) -> list[Row]:
         """The phones of an account."""
         return self.database.all(
-            f"SELECT {_DEVICE} FROM device WHERE account_id = ?",  # noqa: S608
+            f"SELECT {DEVICE} FROM device WHERE account_id = ?",  # noqa: S608
             (account_id,),
         )
 
@@ -351,7 +155,7 @@ class NodeStore:
     def session(self, session_id: int) -> Session | None:
         """The session with this id."""
         row = self.database.one(
-            f"SELECT {_SESSION} FROM session WHERE id = ?",  # noqa: S608
+            f"SELECT {SESSION} FROM session WHERE id = ?",  # noqa: S608
             (session_id,),
         )
         return None if row is None else read_session(row)
@@ -359,7 +163,7 @@ class NodeStore:
     def session_without_class(self, gateway_id: int, acct_session_id: str) -> Session | None:
         """The newest session of a gateway that returned no Class, by its Acct-Session-Id."""
         row = self.database.one(
-            f"SELECT {_SESSION} FROM session WHERE has_class = 0 AND gateway_id = ?"  # noqa: S608
+            f"SELECT {SESSION} FROM session WHERE has_class = 0 AND gateway_id = ?"  # noqa: S608
             " AND acct_session_id = ? ORDER BY id DESC LIMIT 1",
             (gateway_id, acct_session_id),
         )
@@ -382,7 +186,7 @@ class NodeStore:
         limit: int,
     ) -> list[tuple[Session, str | None]]:
         """Sessions newest first with the serial of their card."""
-        columns = ", ".join(f"s.{name.strip()}" for name in _SESSION.split(","))
+        columns = ", ".join(f"s.{name.strip()}" for name in SESSION.split(","))
         where = ["1 = 1"]
         parameters: list[Any] = []
         if only_open:

@@ -9,8 +9,8 @@ import pytest
 
 from portal.commit import GroupCommit
 from portal.store import db
+from portal.store.batch import Batch, NodeStore
 from portal.store.db import Database
-from portal.store.node import Batch, NodeStore
 
 TOO_LARGE = 2**70
 """SQLite has no such number: the driver raises OverflowError, which is no database error."""
@@ -33,7 +33,7 @@ def test_a_fault_of_ours_ends_neither_the_commits_nor_what_waits(
 
         return settle
 
-    async def work() -> dict[str, str]:
+    async def work() -> None:
         path = tmp_path / db.FILE_NAME
         db.migrate(path)
         database = await Database.open(path)
@@ -42,17 +42,15 @@ def test_a_fault_of_ours_ends_neither_the_commits_nor_what_waits(
         commit.start()
         commit.then(lambda is_committed, name: told.append((is_committed, name)), "first")
         assert not await commit.now()
-        assert not commit.is_healthy and store.box() == {}
+        assert (commit.is_healthy, store.box()) == (False, {})
         bad.clear()
         assert await commit.now()
-        assert commit.is_healthy
+        assert (commit.is_healthy, store.box()) == (True, {"first": "1"})
         await commit.stop()
-        found = store.box()
         await database.close()
-        return found
 
     with caplog.at_level(logging.WARNING, logger="portal.commit"):
-        assert asyncio.run(work()) == {"first": "1"}
+        asyncio.run(asyncio.wait_for(work(), 10))
     assert told == [(False, "first")]
     assert isinstance(failures[0], OverflowError)
     assert "commit_failed" in caplog.text and "commit_works_again" in caplog.text

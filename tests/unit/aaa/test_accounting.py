@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from portal.domain.clock import Clock
+from portal.errors import UserError
 from radius.packet import (
     ACCESS_REJECT,
     ACCOUNTING_RESPONSE,
@@ -541,5 +542,33 @@ def test_a_jump_of_a_running_clock_grants_nothing_and_burns_nothing(
         shown = rig.show(serial)
         assert (shown["octets_used"], shown["seconds_used"]) == (10, 180)
         assert not rig.node.clock.is_doubtful
+
+    run(tmp_path, story)
+
+
+def test_gateways_added_twice_at_once_are_one_and_a_plain_sentence(tmp_path: Path) -> None:
+    async def story(rig: NodeRig) -> None:
+        outcomes = await asyncio.gather(
+            *(rig.gateway("twin", "10.20.0.9") for _ in range(2)), return_exceptions=True
+        )
+        refused = [outcome for outcome in outcomes if isinstance(outcome, UserError)]
+        assert len(refused) == 1 and "already" in str(refused[0])
+
+    run(tmp_path, story)
+
+
+def test_an_error_of_ours_in_a_commit_is_loud_and_accounting_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story(rig: NodeRig) -> None:
+        [(serial, code)] = await rig.cards("p")
+        keys = await log_in(rig, code)
+        rig.node._box_changes.append(("broken", object()))  # type: ignore[arg-type]
+        assert await rig.account(GW, INTERIM, "s1", time_s=9, input_octets=1, **keys) is None
+        assert "commit_failed" in caplog.text
+        rig.node._box_changes.clear()
+        assert await rig.node.commit.now()
+        assert await rig.account(GW, INTERIM, "s1", time_s=9, input_octets=1, **keys) is not None
+        assert rig.show(serial)["octets_used"] == 1
 
     run(tmp_path, story)
