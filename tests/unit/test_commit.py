@@ -9,7 +9,8 @@ import pytest
 
 from portal.commit import GroupCommit
 from portal.store import db
-from portal.store.batch import Batch, NodeStore
+from portal.store.batch import Batch
+from portal.store.node import NodeStore
 from portal.store.db import Database
 
 TOO_LARGE = 2**70
