@@ -10,8 +10,8 @@ import pytest
 from portal.commit import GroupCommit
 from portal.store import db
 from portal.store.batch import Batch
-from portal.store.node import NodeStore
 from portal.store.db import Database
+from portal.store.node import NodeStore
 
 TOO_LARGE = 2**70
 """SQLite has no such number: the driver raises OverflowError, which is no database error."""
