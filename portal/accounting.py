@@ -357,10 +357,8 @@ class Accounting:
             )
         rivals.pop(session.id, None)
         for other in rivals.values():
-            if (other.session.started_at, other.session.id) <= (session.started_at, session.id):
-                self.close_without_stop(other, NEWER_SESSION)
-            else:
-                self.close_without_stop(live, NEWER_SESSION)
+            is_newer = _began_after(session, other.session)
+            self.close_without_stop(other if is_newer else live, NEWER_SESSION)
 
     # -- closing without a Stop ------------------------------------------------------------
 
@@ -393,6 +391,14 @@ class Accounting:
                 is_any = True
         if is_any:
             self._commit.soon()
+
+
+def _began_after(session: Session, other: Session) -> bool:
+    """Which of two sessions is the newer one. Ids from our Accepts are in order whatever the clock
+    did; without Class only the gateway's times tell, since packets come late."""
+    if session.has_class and other.has_class:
+        return session.id > other.id
+    return (session.started_at, session.id) >= (other.started_at, other.id)
 
 
 def _is_same(session: Session, packet: Packet, report: Report) -> bool:

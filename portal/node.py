@@ -83,7 +83,9 @@ class Node:
         box = self.store.box()
         self.boot = int(box.get("boot", "0"))
         self.clock = Clock.start(
-            clocks.system_at(), clocks.elapsed_s(), float(box.get("clock_at", "0"))
+            clocks.system_at(),
+            clocks.elapsed_s(),
+            max(float(box.get("clock_at", "0")), self.store.newest_evidence_at()),
         )
         self._read_s = float("-inf")
         self._now = 0

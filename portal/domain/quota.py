@@ -43,7 +43,6 @@ class Reason(StrEnum):
     TOO_MANY_MISSES = "too_many_misses"
     TOO_MANY_MOVES = "too_many_moves"
     CHALLENGE_STALE = "challenge_stale"
-    DATA_NOT_POSSIBLE = "data_not_possible"
     DISK_FULL = "disk_full"
     BAD_REQUEST = "bad_request"
 

@@ -169,10 +169,14 @@ class NodeStore:
         )
         return None if row is None else read_session(row)
 
-    def last_session_id(self) -> int:
-        """The highest session id ever given, 0 when there is none."""
-        row = self.database.one("SELECT COALESCE(MAX(id), 0) AS id FROM session")
-        return 0 if row is None else int(row["id"])
+    def newest_evidence_at(self) -> int:
+        """The latest moment any of the newest or open sessions was seen, 0 when there is none."""
+        row = self.database.one(
+            "SELECT MAX(last_seen_at) AS at FROM (SELECT last_seen_at FROM session"
+            " WHERE ended_at IS NULL UNION ALL SELECT last_seen_at FROM"
+            " (SELECT last_seen_at FROM session ORDER BY id DESC LIMIT 100))"
+        )
+        return 0 if row is None or row["at"] is None else int(row["at"])
 
     # -- lists for people ------------------------------------------------------------------
 

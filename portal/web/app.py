@@ -10,12 +10,13 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from portal.admin import Admin
 from portal.door import Door
+from portal.resources import data_dir
 from portal.settings import Http
 from portal.web.api import Api
 from portal.web.arrivals import code_in_path, query_of
@@ -101,6 +102,7 @@ def build(
             Route("/healthz", api.health),
             Route("/metrics", api.metrics),
             Route("/", resident.home),
+            Route("/robots.txt", robots),
             Route("/login", resident.home),
             Route("/login", resident.log_in, methods=["POST"]),
             Route("/connected", resident.connected),
@@ -118,6 +120,11 @@ def build(
         ],
         exception_handlers={HTTPException: resident.refused},
     )
+
+
+async def robots(request: Request) -> Response:
+    """`/robots.txt`: nothing here is for search engines."""
+    return FileResponse(data_dir("static") / "robots.txt", headers=dict(SECURITY_HEADERS))
 
 
 class FrontDoor:

@@ -55,7 +55,6 @@ _OWN_NEXT = frozenset(
         Reason.REPLACED,
         Reason.IN_USE,
         Reason.RESERVED,
-        Reason.DATA_NOT_POSSIBLE,
         Reason.DISK_FULL,
         Reason.TOO_MANY_MOVES,
     )
