@@ -43,6 +43,7 @@ class Running:
     told_octets: int = 0
     is_superseded: bool = False
     is_stopped: bool = False
+    heard_s: float = 0.0
     waiting: list[bytes] = field(default_factory=list)
 
 
@@ -115,6 +116,7 @@ class World:
         running = Running(
             phone, gateway, acct, reply.first[CLASS], limit, timeout_s, self.rig.elapsed_s
         )
+        running.heard_s = self.rig.elapsed_s
         self.sessions.append(running)
         # A gateway has one session a phone; the other gateway may keep a dead one.
         self.on_air[(phone, gateway)] = running
@@ -194,6 +196,7 @@ class World:
     ) -> None:
         reply = await self.rig.send(datagram, ADDRESSES[running.gateway], is_acct=True)
         assert reply is not None, "accounting that was stored is answered"
+        running.heard_s = self.rig.elapsed_s
         if running.is_stopped:
             return
         if time_s >= running.told_time_s:
@@ -207,6 +210,28 @@ class World:
         for late in self.delayed[:3]:
             await self.deliver(*late)
         del self.delayed[:3]
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass, as the node's sweep sees it. Who was silent for three interims is gone:
+        the phone left, its gateway forgot it, its packets never come."""
+        self.rig.sleep(seconds)
+        self.rig.node.accounting.close_stale()
+        await self.rig.node.commit.now()
+        for running in self.sessions:
+            if self.rig.elapsed_s - running.heard_s > 900:
+                running.is_superseded = True
+                if self.on_air.get((running.phone, running.gateway)) is running:
+                    del self.on_air[(running.phone, running.gateway)]
+        self.delayed[:] = [
+            late for late in self.delayed if self.rig.elapsed_s - late[0].heard_s <= 900
+        ]
+
+    async def restart(self) -> None:
+        """Cut the node's power; nobody listened meanwhile, so silence counts anew."""
+        await self.rig.restart()
+        for running in self.sessions:
+            if not running.is_superseded:
+                running.heard_s = self.rig.elapsed_s
 
     async def reboot(self, gateway: int) -> None:
         """The gateway loses power: no Stop, perhaps an Accounting-On, ids may come again."""
@@ -291,19 +316,13 @@ async def act(world: World, what: str, phone: str, gateway: int, amount: int) ->
         case "reboot":
             await world.reboot(gateway)
         case "restart":
-            await world.rig.restart()
+            await world.restart()
         case "sleep":
-            world.rig.sleep(amount % 400)
+            await world.pass_time(amount % 400)
         case "clock":
             world.rig.at += (amount % 200 - 100) * 3600
         case "stale":
-            # Long enough for fresh Accepts and silent sessions; their phones are really gone.
-            world.rig.sleep(1000)
-            world.rig.node.accounting.close_stale()
-            await world.rig.node.commit.now()
-            for gone in world.sessions:
-                gone.is_superseded = True
-            world.on_air.clear()
+            await world.pass_time(1000)
 
 
 # One session against a model, for counters that fall and wrap
