@@ -94,10 +94,31 @@ def migrate(path: Path, steps: Sequence[tuple[int, Iterable[str]]] | None = None
         connection.close()
 
 
+class _Writer(aiosqlite.Connection):
+    """aiosqlite's connection, that also does a whole batch in one hop to its thread: each statement
+    by itself costs the event loop some 80 microseconds, a busy commit has eight."""
+
+    async def write(self, statements: Sequence[tuple[str, Sequence[Sequence[Any]]]]) -> None:
+        """Execute each statement for all its rows, then commit; roll back if anything raises."""
+        await self._execute(_write, self._conn, statements)  # type: ignore[no-untyped-call]
+
+
+def _write(
+    connection: sqlite3.Connection, statements: Sequence[tuple[str, Sequence[Sequence[Any]]]]
+) -> None:
+    try:
+        for sql, rows in statements:
+            connection.executemany(sql, rows)
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+
+
 class Database:
     """One writer and one reader of a database file."""
 
-    def __init__(self, path: Path, writer: aiosqlite.Connection, reader: sqlite3.Connection):
+    def __init__(self, path: Path, writer: _Writer, reader: sqlite3.Connection):
         self.path = path
         self._writer = writer
         self._reader = reader
@@ -106,7 +127,11 @@ class Database:
     @classmethod
     async def open(cls, path: Path) -> "Database":
         """Open a migrated file. The caller holds the directory's lock: there is one writer."""
-        writer = await aiosqlite.connect(path, isolation_level="IMMEDIATE", timeout=5.0)
+        writer = _Writer(
+            lambda: sqlite3.connect(path, isolation_level="IMMEDIATE", timeout=5.0),
+            iter_chunk_size=64,
+        )
+        await writer
         for pragma in (
             "PRAGMA synchronous=FULL",
             "PRAGMA foreign_keys=ON",
@@ -147,6 +172,11 @@ class Database:
                 connection.close()
 
         return await asyncio.to_thread(read)
+
+    async def write(self, statements: Sequence[tuple[str, Sequence[Sequence[Any]]]]) -> None:
+        """One transaction of statements, each executed for all its rows."""
+        async with self._lock:
+            await self._writer.write(statements)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["Transaction"]:

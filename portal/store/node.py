@@ -33,11 +33,8 @@ class NodeStore:
 
     async def commit(self, batch: Batch) -> None:
         """Write a batch in one transaction; when this returns it survives a power cut."""
-        async with self.database.transaction() as transaction:
-            for name, sql in BATCH_SQL:
-                rows = getattr(batch, name)
-                if rows:
-                    await transaction.run_many(sql, rows)
+        statements = [(sql, rows) for name, sql in BATCH_SQL if (rows := getattr(batch, name))]
+        await self.database.write(statements)
 
     # -- at start --------------------------------------------------------------------------
 

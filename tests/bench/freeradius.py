@@ -218,9 +218,9 @@ _CHECKS = (
 _REPLIES = (("Acct-Interim-Interval", ":=", "300"), ("Idle-Timeout", ":=", "900"))
 
 
-def free_port() -> int:
-    """A UDP port that is free now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
+    """A port that is free now, UDP or (SOCK_STREAM) TCP."""
+    with socket.socket(socket.AF_INET, kind) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
@@ -329,9 +329,7 @@ def start_postgres(directory: Path, codes: Sequence[str]) -> tuple[subprocess.Po
         owner = pwd.getpwnam(user)
         os.chown(cluster, owner.pw_uid, owner.pw_gid)
         directory.chmod(0o711)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port(socket.SOCK_STREAM)
     subprocess.run(
         [programs / "initdb", "-D", cluster, "-A", "trust", "-U", "radius", "-E", "UTF8"],
         check=True,

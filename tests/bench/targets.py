@@ -7,6 +7,7 @@ accounting packet only when it is durable.
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -104,7 +105,7 @@ def node(
 ) -> Iterator[Target]:
     """`pesisir node` on free ports over a directory made by `make_node`."""
     auth, acct = freeradius.free_port(), freeradius.free_port()
-    http = freeradius.free_port()
+    http = freeradius.free_port(socket.SOCK_STREAM)
     settings = {
         "PESISIR_RADIUS_AUTH": f"127.0.0.1:{auth}",
         "PESISIR_RADIUS_ACCT": f"127.0.0.1:{acct}",

@@ -290,11 +290,10 @@ class Gateways:
             assert time.monotonic() < deadline, f"{self.unanswered} requests stay unanswered"
             self.turn()
 
-    def burst(self) -> None:
-        """Send as much as the gateways may without looking for answers."""
-        for _ in range(UNANSWERED_A_PHONE):
-            for phone in self.phones:
-                self._go_on(phone)
+    def burst(self, phones: int) -> None:
+        """Let so many phones report without looking for answers."""
+        for phone in self.chance.choices(self.phones, k=phones):
+            self._go_on(phone)
 
     def stay_online(self) -> None:
         """Go on until every phone has a session that was reported; none of these ends."""

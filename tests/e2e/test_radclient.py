@@ -58,7 +58,7 @@ class Answer:
 
 
 class Question:
-    """One packet under way: `radclient` sends it once and waits a second."""
+    """One packet under way: `radclient` sends it once and waits so many seconds."""
 
     def __init__(
         self,
@@ -67,17 +67,14 @@ class Question:
         *attributes: str,
         secret: str = SECRET,
         source: str | None = None,
+        within_s: int = 3,
     ) -> None:
         host, port = to
         if source is not None:
-            version = "6" if ":" in source else ""
-            attributes = (
-                *attributes,
-                f"Packet-Src-IP{'v' + version if version else ''}-Address={source}",
-            )
+            attributes = (*attributes, f"Packet-Src-IP-Address={source}")
         self._begun_at = time.monotonic()
         self._process = subprocess.Popen(
-            ["radclient", "-x", "-r", "1", "-t", "1"]
+            ["radclient", "-x", "-r", "1", "-t", str(within_s)]
             + [f"[{host}]:{port}" if ":" in host else f"{host}:{port}", kind, secret],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -101,9 +98,18 @@ class Question:
         return Answer(text.split()[0], [(name, value.strip('"')) for name, value in lines], seconds)
 
 
-def ask(to: Address, kind: str, *attributes: str, **more: str) -> Answer:
+def ask(
+    to: Address, kind: str, *attributes: str, secret: str = SECRET, source: str | None = None
+) -> Answer:
     """Ask and wait."""
-    return Question(to, kind, *attributes, **more).answer()
+    return Question(to, kind, *attributes, secret=secret, source=source).answer()
+
+
+def silent(
+    to: Address, kind: str, *attributes: str, secret: str = SECRET, source: str | None = None
+) -> Question:
+    """A packet that gets no answer; waited for longer than a rejection takes."""
+    return Question(to, kind, *attributes, secret=secret, source=source, within_s=1)
 
 
 def unanswered(*questions: Question) -> None:
@@ -198,7 +204,7 @@ def test_an_unknown_code_and_a_wrong_password_are_told_the_same_a_little_later(
         assert answer.kind == "Access-Reject"
         assert [name for name, _ in answer.attributes] == ["Message-Authenticator", "Reply-Message"]
         assert answer["Reply-Message"] == WRONG
-        assert 0.5 <= answer.seconds < 1
+        assert answer.seconds >= 0.5
     # A slip of the hand costs the card nothing.
     assert ask(auth, "auth", *login(code), SIGNED).kind == "Access-Accept"
 
@@ -271,10 +277,10 @@ def test_status_server_is_answered_on_every_port_when_it_is_signed(place: Place)
         assert [name for name, _ in alive.attributes] == ["Message-Authenticator"]
         assert ask((to, acct[1]), "status", SIGNED).kind == "Accounting-Response"
     unanswered(
-        Question(place.auth[0], "status", "User-Name=x"),
-        Question(place.acct[0], "status", "User-Name=x"),
-        Question(place.auth[0], "status", SIGNED, secret="wrong-secret-0123456789"),
-        Question(place.acct[0], "status", SIGNED, secret="wrong-secret-0123456789"),
+        silent(place.auth[0], "status", "User-Name=x"),
+        silent(place.acct[0], "status", "User-Name=x"),
+        silent(place.auth[0], "status", SIGNED, secret="wrong-secret-0123456789"),
+        silent(place.acct[0], "status", SIGNED, secret="wrong-secret-0123456789"),
     )
 
 
@@ -282,10 +288,10 @@ def test_a_wrong_secret_gets_no_answer(place: Place, auth: Address, acct: Addres
     serial, code = place.cards[5]
     wrong = "wrong-secret-0123456789"
     unanswered(
-        Question(auth, "auth", *login(code), SIGNED, secret=wrong),
-        Question(acct, "acct", *report("Start", "w-1"), secret=wrong),
-        Question(acct, "auth", *login(code), SIGNED),
-        Question(auth, "acct", *report("Start", "w-1")),
+        silent(auth, "auth", *login(code), SIGNED, secret=wrong),
+        silent(acct, "acct", *report("Start", "w-1"), secret=wrong),
+        silent(acct, "auth", *login(code), SIGNED),
+        silent(auth, "acct", *report("Start", "w-1")),
     )
     assert "w-1" not in sessions(place.directory)
     assert run(place.directory, "voucher", "show", serial)["state"] == "unused"
@@ -315,9 +321,9 @@ def test_an_address_that_once_signed_must_sign_for_ever(place: Place) -> None:
     unsigned = ask(auth, "auth", *login(one), **asked)
     assert unsigned.kind == "Access-Accept"
     assert unsigned.attributes[0][0] == "Message-Authenticator"
-    unanswered(Question(auth, "auth", *login(one), "Proxy-State=0x01", **asked))
+    unanswered(silent(auth, "auth", *login(one), "Proxy-State=0x01", **asked))
     assert ask(auth, "auth", *login(two), SIGNED, **asked).kind == "Access-Accept"
-    unanswered(Question(auth, "auth", *login(two), **asked))
+    unanswered(silent(auth, "auth", *login(two), **asked))
 
 
 # --- gateways
@@ -327,7 +333,7 @@ def test_gateways_come_change_and_go_while_the_node_runs(place: Place) -> None:
     auth, acct = place.auth[0], place.acct[0]
     here = {"source": "127.0.0.20"}
     alive = ("status", SIGNED)
-    unanswered(Question(auth, *alive, **here), Question(acct, *alive, **here))
+    unanswered(silent(auth, *alive, **here), silent(acct, *alive, **here))
     add_gateway(place.directory, "pos-20", "127.0.0.20")
     assert ask(auth, *alive, **here).kind == "Access-Accept"
     assert ask(acct, "acct", *report("Start", "g-1"), **here).kind == "Accounting-Response"
@@ -336,17 +342,17 @@ def test_gateways_come_change_and_go_while_the_node_runs(place: Place) -> None:
     new = "rahasia-baru-0123456789"
     run(place.directory, "gateway", "set", "pos-20", "--secret", new)
     stop = ("acct", *report("Stop", "g-1"))
-    unanswered(Question(auth, *alive, **here), Question(acct, *stop, **here))
+    unanswered(silent(auth, *alive, **here), silent(acct, *stop, **here))
     assert ask(auth, *alive, secret=new, **here).kind == "Access-Accept"
 
     run(place.directory, "gateway", "set", "pos-20", "--address", "127.0.0.21")
     moved = {"source": "127.0.0.21", "secret": new}
     interim = ("acct", *report("Interim-Update", "g-1"))
     assert ask(acct, *interim, **moved).kind == "Accounting-Response"
-    unanswered(Question(auth, *alive, secret=new, **here))
+    unanswered(silent(auth, *alive, secret=new, **here))
 
     run(place.directory, "gateway", "remove", "pos-20")
-    unanswered(Question(auth, *alive, **moved), Question(acct, *stop, **moved))
+    unanswered(silent(auth, *alive, **moved), silent(acct, *stop, **moved))
     # What is added later is another gateway: it inherits nothing.
     add_gateway(place.directory, "pos-22", "127.0.0.22")
     start = ("acct", *report("Start", "g-2"))
@@ -367,9 +373,9 @@ def test_gateways_at_one_address_are_told_apart_by_nas_identifier(place: Place) 
         assert sessions(place.directory)[f"n-{name}"]["gateway"] == name
     code = place.cards[11][1]
     unanswered(
-        Question(auth, "auth", *login(code), SIGNED, **here),
-        Question(auth, "auth", *login(code), "NAS-Identifier=nas-barat", SIGNED, **here),
-        Question(acct, "acct", *report("Start", "n-x"), "NAS-Identifier=nas-barat", **here),
+        silent(auth, "auth", *login(code), SIGNED, **here),
+        silent(auth, "auth", *login(code), "NAS-Identifier=nas-barat", SIGNED, **here),
+        silent(acct, "acct", *report("Start", "n-x"), "NAS-Identifier=nas-barat", **here),
     )
     # One that stands alone at its address takes any name.
     answer = ask(auth, "auth", *login(code), "NAS-Identifier=nas-barat", SIGNED)
