@@ -105,7 +105,7 @@ class Accounting:
     def _apply(self, live: Live, gateway: Gateway, report: Report, now: int) -> None:
         """Count a report and follow what it changed."""
         session = live.session
-        was_open = session.is_open
+        was_open = session.ended_at is None
         delta = apply(session, report, sends_gigawords=gateway.sends_gigawords)
         account = live.account
         if account is not None and (delta.octets or delta.seconds):
@@ -118,20 +118,23 @@ class Accounting:
                 account.usage.add(day, octets, seconds)
                 session.pending_octets += octets
                 session.pending_s += seconds
-        if not session.is_open and account is not None:
+        is_open = session.ended_at is None
+        if not is_open and account is not None:
             self._accounts.flush(account, session)
             self._accounts.changed(account)
-        if was_open != session.is_open:
+        if was_open != is_open:
             self._opened_or_closed(live)
         self._sessions.changed(live)
-        if session.is_open and report.kind is Kind.INTERIM:
+        if is_open and report.kind is Kind.INTERIM:
             self._enforce(live)
 
     def _counted_s(self, since_at: int, until_at: int, seconds: int) -> int:
         """The seconds that count: those while the backhaul was down are given back (rule 6)."""
         outages = self._outages()
+        if not outages:
+            return seconds
         whole_s = until_at - since_at
-        if not outages or not seconds or whole_s <= 0:
+        if not seconds or whole_s <= 0:
             return seconds
         down_s = overlap_s(outages, since_at, until_at)
         return seconds - seconds * down_s // whole_s

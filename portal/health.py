@@ -200,12 +200,16 @@ class Disk:
         return True
 
     def found_full(self, error: Exception) -> None:
-        """A commit failed: give up the ballast so that accounting goes on; logins wait."""
+        """A commit failed: if there is no room, give up the ballast so that accounting goes on, and
+        let logins wait. A disk that fails with room left is no reason to refuse anybody once it
+        works again."""
+        free_octets = 0
+        with suppress(OSError):
+            free_octets = self.free_octets()
+        if free_octets >= self._octets:
+            return
         is_freed = self._give_up_ballast()
         if not self.is_full:
-            free_octets = -1
-            with suppress(OSError):
-                free_octets = self.free_octets()
             log.error(
                 "disk_full error=%s free_octets=%d ballast_freed=%s", error, free_octets, is_freed
             )

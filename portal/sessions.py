@@ -115,13 +115,15 @@ class Sessions:
     def changed(self, live: Live) -> None:
         """Write the session with the next commit, and follow its opening or closing."""
         session = live.session
-        self._dirty[session.id] = live
-        if session.is_open and session.id not in self._open:
-            self._ended.pop(session.id, None)
-            self._index(live)
-        elif not session.is_open and session.id in self._open:
+        session_id = session.id
+        self._dirty[session_id] = live
+        if session.ended_at is None:
+            if session_id not in self._open:
+                self._ended.pop(session_id, None)
+                self._index(live)
+        elif session_id in self._open:
             self._unindex(live)
-            self._keep_ended(session.id)
+            self._keep_ended(session_id)
 
     def moved_to_ip(self, live: Live, framed_ip: str) -> None:
         """Note a new Framed-IP-Address of a session."""

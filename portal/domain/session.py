@@ -115,23 +115,23 @@ def apply(session: Session, report: Report, *, sends_gigawords: bool) -> Delta:
     time_s = report.session_time_s
     if time_s is None:
         time_s = event_at - session.started_at
-    time_s = min(max(time_s, 0), SESSION_TIME_MAX_S)
-    is_late = time_s < session.session_time_s
+    if not 0 <= time_s <= SESSION_TIME_MAX_S:
+        time_s = min(max(time_s, 0), SESSION_TIME_MAX_S)
     delta = NOTHING
-    if not is_late:
+    if time_s >= session.session_time_s:
         octets = _count(session, report, sends_gigawords)
         seconds = time_s - session.session_time_s
         if octets or seconds:
-            delta = Delta(
-                session.last_seen_at, max(event_at, session.last_seen_at), octets, seconds
-            )
-        has_news = seconds > 0 or octets > 0
-        session.session_time_s = time_s
-        if session.ended_at is None or has_news:
-            session.last_seen_at = max(session.last_seen_at, event_at)
-        if has_news and session.ended_at is not None and report.kind is Kind.INTERIM:
-            session.ended_at = None
-            session.end_cause = None
+            since_at = session.last_seen_at
+            until_at = event_at if event_at > since_at else since_at
+            delta = Delta(since_at, until_at, octets, seconds)
+            session.session_time_s = time_s
+            session.last_seen_at = until_at
+            if session.ended_at is not None and report.kind is Kind.INTERIM:
+                session.ended_at = None
+                session.end_cause = None
+        elif session.ended_at is None and event_at > session.last_seen_at:
+            session.last_seen_at = event_at
     if report.kind is Kind.STOP:
         session.ended_at = max(event_at, session.started_at)
         session.end_cause = report.end_cause
@@ -141,12 +141,17 @@ def apply(session: Session, report: Report, *, sends_gigawords: bool) -> Delta:
 
 def _count(session: Session, report: Report, sends_gigawords: bool) -> int:
     """Add the octets of a report that is not late; return how many they are."""
-    if report.input_octets is None and report.output_octets is None:
-        return 0
-    new_input = session.raw_input_octets if report.input_octets is None else report.input_octets
-    new_output = session.raw_output_octets if report.output_octets is None else report.output_octets
-    more_input = _difference(session.raw_input_octets, new_input, sends_gigawords)
-    more_output = _difference(session.raw_output_octets, new_output, sends_gigawords)
+    old_input, old_output = session.raw_input_octets, session.raw_output_octets
+    new_input, new_output = report.input_octets, report.output_octets
+    if new_input is None:
+        new_input = old_input
+    if new_output is None:
+        new_output = old_output
+    more_input: int | None = new_input - old_input
+    more_output: int | None = new_output - old_output
+    if new_input < old_input or new_output < old_output:
+        more_input = _difference(old_input, new_input, sends_gigawords)
+        more_output = _difference(old_output, new_output, sends_gigawords)
     if more_input is None or more_output is None:
         more_input, more_output = new_input, new_output
     session.raw_input_octets = new_input
