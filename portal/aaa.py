@@ -58,6 +58,8 @@ REFUSAL_KEPT_S = 60.0
 _SERVICES_FOR_ADMINS = (b"\0\0\0\6", b"\0\0\0\7")
 """Administrative and NAS-Prompt (RFC 2865 5.6): nothing a card may open."""
 
+_CLASS_HEADER = bytes((CLASS, class_attribute.LENGTH + 2))
+
 REPLY_MESSAGES = {
     Reason.USED_UP_DATA: "Data di kartu ini sudah habis.",
     Reason.USED_UP_TIME: "Waktu di kartu ini sudah habis.",
@@ -356,11 +358,8 @@ class Aaa:
             grant.rate_down_kbps,
             grant.rate_up_kbps,
         )
-        attributes = _limit_attributes(gateway.family, limits)
-        attributes += attribute(CLASS, value)
-        if is_typed:
-            attributes += attribute(USER_NAME, card.serial.encode())
-        return attributes
+        attributes = _limit_attributes(gateway.family, limits) + _CLASS_HEADER + value
+        return attributes + _user_name(card.serial) if is_typed else attributes
 
     def _reject(
         self,
@@ -429,6 +428,11 @@ def _is_code(password: bytes, code: str) -> bool:
 def _anybody(gateway: Gateway) -> str:
     """Who guesses, where the gateway does not say which phone."""
     return f"gateway {gateway.id}"
+
+
+@functools.lru_cache(maxsize=16_384)
+def _user_name(serial: str) -> bytes:
+    return attribute(USER_NAME, serial.encode())
 
 
 def _names_phone(user_name: bytes, mac: str) -> bool:
