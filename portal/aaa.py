@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 
 from portal import class_attribute
 from portal.accounting import Accounting
-from portal.accounts import Accounts, Card
+from portal.accounts import Accounts, Card, Device
 from portal.admin import Admin, Gateway
 from portal.commit import GroupCommit
 from portal.domain import voucher
 from portal.domain.profile import Profile
 from portal.domain.quota import Grant, Reason, Refusal
 from portal.domain.voucher import CODE_DIGITS
-from portal.grants import Grants
+from portal.grants import NO_PHONE, Grants
 from portal.misses import Misses
 from portal.reports import calling_mac, mac_of
 from portal.tickets import Tickets
@@ -53,6 +53,9 @@ REJECT_AFTER_S = 0.5
 """Slows guessing; under MikroTik's 1.1 s timeout (conformance item 17)."""
 DECISION_KEPT_S = 30.0
 """A retransmission with a new Identifier gets the decision already made (item 12)."""
+REJECT_KEPT_S = 5.0
+"""A reason to refuse can go away (a move, a phone that left), so it is kept for retransmissions
+only."""
 DECISIONS_KEPT = 5_000
 REFUSAL_KEPT_S = 60.0
 _SERVICES_FOR_ADMINS = (b"\0\0\0\6", b"\0\0\0\7")
@@ -84,6 +87,13 @@ class _Known(NamedTuple):
     until_s: float
     code: int
     attributes: bytes
+    device: Device | None = None
+    session_id: int | None = None
+    """Whom the Accept gave a grant, and for which session: once that is taken away, it is void."""
+
+    def is_valid(self) -> bool:
+        """Whether the decision still stands."""
+        return self.device is None or self.device.session_id == self.session_id
 
 
 class Aaa:
@@ -166,7 +176,7 @@ class Aaa:
             if isinstance(known, list):
                 known.append(exchange)
                 return
-            if known is not None and known.until_s > elapsed_s:
+            if known is not None and known.until_s > elapsed_s and known.is_valid():
                 exchange.answer(known.code, known.attributes)
                 return
         self.authorize(exchange, gateway, user_name, password, key)
@@ -209,6 +219,7 @@ class Aaa:
         session_id, must_wait = self._grants.take(
             card, mac, gateway.id, decision, remember=profile.remember_phone and mac is not None
         )
+        device = card.account.devices[mac or NO_PHONE]
         attributes = self._accept(gateway, profile, decision, session_id, card, is_typed)
         if log.isEnabledFor(logging.DEBUG):
             log.debug(
@@ -217,22 +228,21 @@ class Aaa:
             )
         if not must_wait:
             if key is not None:
-                self._keep(
-                    key, _Known(self._elapsed_s() + DECISION_KEPT_S, ACCESS_ACCEPT, attributes)
-                )
+                until_s = self._elapsed_s() + DECISION_KEPT_S
+                self._keep(key, _Known(until_s, ACCESS_ACCEPT, attributes, device, session_id))
             exchange.answer(ACCESS_ACCEPT, attributes)
             return
         waiting = [exchange]
         if key is not None:
             self._keep(key, waiting)
-        self._commit.then(self._answer_waiting, (waiting, key, attributes))
+        self._commit.then(self._answer_waiting, (waiting, key, attributes, device, session_id))
 
     def _answer_waiting(
         self,
         is_committed: bool,
-        login: tuple[list[Exchange], tuple[object, ...] | None, bytes],
+        login: tuple[list[Exchange], tuple[object, ...] | None, bytes, Device, int],
     ) -> None:
-        waiting, key, attributes = login
+        waiting, key, attributes, device, session_id = login
         code = ACCESS_ACCEPT
         if not is_committed:
             code = ACCESS_REJECT
@@ -240,7 +250,8 @@ class Aaa:
         if key is not None:
             self._decisions.pop(key, None)
             if is_committed:
-                self._keep(key, _Known(self._elapsed_s() + DECISION_KEPT_S, code, attributes))
+                until_s = self._elapsed_s() + DECISION_KEPT_S
+                self._keep(key, _Known(until_s, code, attributes, device, session_id))
         for exchange in waiting:
             exchange.answer(code, attributes)
 
@@ -386,7 +397,7 @@ class Aaa:
         while len(self._refusals) > DECISIONS_KEPT:
             self._refusals.popitem(last=False)
         if key is not None:
-            self._keep(key, _Known(elapsed_s + DECISION_KEPT_S, ACCESS_REJECT, attributes))
+            self._keep(key, _Known(elapsed_s + REJECT_KEPT_S, ACCESS_REJECT, attributes))
         family = self._admin.families[gateway.family]
         if family.is_mac_login(exchange.packet, name) or reason is Reason.UNKNOWN_PHONE:
             exchange.answer(ACCESS_REJECT, attributes)

@@ -94,6 +94,10 @@ class Accounting:
         live = self._find(packet, gateway, acct_session_id, report)
         if live is None:
             live = self._create(packet, gateway, acct_session_id, report)
+        elif not live.session.is_open and live.account is not None:
+            # Without an open session it may have been dropped meanwhile, and read again since.
+            card = self._accounts.card(live.session.voucher_id or 0, now)
+            live.account = None if card is None else card.account
         last, live.exchange = live.exchange, exchange
         live.heard_s = elapsed_s
         if last is None or last.packet.first.get(FRAMED_IP_ADDRESS) != first.get(FRAMED_IP_ADDRESS):
@@ -245,6 +249,11 @@ class Accounting:
         self._sessions.add(live, is_new=False)
         if card is not None:
             card.account.last_session_id = max(session.id, card.account.last_session_id or 0)
+            device = card.account.devices.get(session.mac or NO_PHONE)
+            if device is not None and not session.is_superseded:
+                # The row may be of an older grant that was large enough for this one too.
+                if device.session_id is None or device.session_id < session.id:
+                    self._hold(live, device)
         if card is not None and session.pending_day:
             card.account.usage.add(session.pending_day, session.pending_octets, session.pending_s)
 
@@ -341,7 +350,8 @@ class Accounting:
             device = account.devices[key] = Device(key, False, gateway.id)
             device.granted_at = self._now()
             self._hold(live, device)
-        elif device.session_id is None or device.session_id < session.id:
+            self._accounts.came_with(account, device)
+        elif max(device.session_id or 0, device.displaced_id) < session.id:
             self._hold(live, device)
         else:
             session.is_superseded = True

@@ -43,19 +43,27 @@ class Device:
     durable_octets: int | None = 0
     """What the stored row says it holds: a grant not above it needs no new commit."""
     durable_s: int | None = 0
-    is_durable: bool = False
+    durable_id: int | None = None
+    """The session the stored row names; None when it holds nothing, or is being written just now
+    and the disk may have the old one or the new."""
+    displaced_id: int = 0
+    """The newest session whose grant was taken away: should it only be heard of now, it holds
+    nothing."""
 
-    def is_covered(self) -> bool:
-        """Whether the stored row already sets aside at least what this phone now holds."""
-        return (
-            self.is_durable
-            and (self.durable_octets is None or _at_most(self.granted_octets, self.durable_octets))
-            and (self.durable_s is None or _at_most(self.granted_s, self.durable_s))
+    def is_covered(self, sessions: dict[int, Session]) -> bool:
+        """Whether the stored row already sets aside at least what this phone now holds, beyond what
+        the session it names has used; `sessions` are the open ones of the account."""
+        if self.durable_id is None:
+            return False
+        session = sessions.get(self.durable_id)
+        used, used_s = (0, 0) if session is None else (session.octets, session.counted_s)
+        return _covers(self.durable_octets, self.granted_octets, used) and _covers(
+            self.durable_s, self.granted_s, used_s
         )
 
 
-def _at_most(amount: int | None, limit: int) -> bool:
-    return amount is not None and amount <= limit
+def _covers(stored: int | None, granted: int | None, used: int) -> bool:
+    return stored is None or (granted is not None and granted + used <= stored)
 
 
 @dataclass(slots=True, eq=False)
@@ -298,7 +306,7 @@ class Accounts:
                 heard_s=self._elapsed_s(),
                 durable_octets=found["granted_octets"],
                 durable_s=found["granted_s"],
-                is_durable=found["session_id"] is not None,
+                durable_id=found["session_id"],
             )
             if device.session_id is not None:
                 self.granted(account, device)
@@ -368,6 +376,9 @@ class Accounts:
     def device_changed(self, account: Account, device: Device) -> None:
         """Write a phone's row with the next commit."""
         self._dirty_devices[(account.id, device.mac)] = device
+
+    def came_with(self, account: Account, device: Device) -> None:
+        """A phone uses this account now: it is the one the phone may come back with."""
         self._remember(device.mac, account.id, device.is_remembered)
 
     def granted(self, account: Account, device: Device) -> None:
@@ -464,15 +475,15 @@ class Accounts:
             )
             for (account_id, _), d in devices.items()
         ]
-        written = [
-            (d, d.session_id is not None, d.granted_octets, d.granted_s) for d in devices.values()
-        ]
+        written = [(d, d.session_id, d.granted_octets, d.granted_s) for d in devices.values()]
+        for device in devices.values():
+            device.durable_id = None
 
         def settle(is_committed: bool) -> None:
             self._in_flight = set()
             if is_committed:
-                for device, is_held, octets, seconds in written:
-                    device.is_durable = is_held
+                for device, session_id, octets, seconds in written:
+                    device.durable_id = session_id
                     device.durable_octets, device.durable_s = octets, seconds
                 return
             self._dirty_accounts |= accounts

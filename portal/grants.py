@@ -154,8 +154,9 @@ class Grants:
         device.granted_at = now
         device.heard_s = elapsed_s
         self._accounts.used(account)
+        self._accounts.came_with(account, device)
         self._accounts.granted(account, device)
-        if is_news or not device.is_covered():
+        if is_news or not device.is_covered(account.sessions):
             self._accounts.device_changed(account, device)
             return session_id, True
         return session_id, False
@@ -207,6 +208,7 @@ class Grants:
         device.granted_octets = device.granted_s = None
         self._accounts.device_changed(account, device)
         if session_id is not None:
+            device.displaced_id = session_id
             self._supersede(session_id)
             live = self._sessions.by_id(session_id)
             if live is not None:
@@ -269,6 +271,14 @@ class Grants:
         profile = self._admin.profiles_by_name[account.profile]
         usage = account.usage
         windows = tuple(quota.windows_left(profile, usage, now))
+        running = [one for one in account.sessions.values() if not one.is_superseded]
+        session = quota.session_left(
+            profile,
+            max((one.octets for one in running), default=0),
+            max((one.session_time_s for one in running), default=0),
+        )
+        if session is not None:
+            windows = (session, *windows)
         is_dead = card.revoked_at is not None or card.replaced_at is not None
         octets_left, octets_window = _tightest(windows, is_data=True)
         seconds_left, seconds_window = _tightest(windows, is_data=False)

@@ -52,7 +52,8 @@ async def probe(target: str) -> bool:
             request = f"HEAD {path} HTTP/1.1\r\nHost: {parts.hostname}\r\nConnection: close\r\n\r\n"
             writer.write(request.encode())
             return (await reader.read(5)).startswith(b"HTTP/")
-    except (OSError, TimeoutError):
+    except (OSError, TimeoutError, ValueError):
+        # ValueError: a host name that cannot be one (IDNA).
         return False
     finally:
         if writer is not None:

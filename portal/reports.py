@@ -26,6 +26,9 @@ EVENT_TIMESTAMP_TRUST_S = 600
 """A gateway's own time of an event is believed this near to ours (item 38)."""
 COUNTER_MAX_OCTETS = 1 << 50
 """A petabyte in one session is a broken counter."""
+SESSION_TIME_MAX_S = 31 * 86_400
+"""Sessions end after a day at most: a longer time is a negative number, or a gateway's clock that
+was put right from 1970. Ours then tells how long the session has run (item 41)."""
 DELAY_MAX_S = 86_400
 _NO_ADDRESS = "0.0.0.0"
 from_bytes = int.from_bytes
@@ -107,10 +110,13 @@ def report(packet: Packet, kind: Kind, happened_at: int, *, is_swapped: bool) ->
     if kind is Kind.STOP:
         number = packet.integer(ACCT_TERMINATE_CAUSE)
         end_cause = "Unknown" if number is None else TERMINATE_CAUSES.get(number, str(number))
+    session_time_s = 0 if kind is Kind.START else packet.integer(ACCT_SESSION_TIME)
+    if session_time_s is not None and session_time_s > SESSION_TIME_MAX_S:
+        session_time_s = None
     return Report(
         kind,
         happened_at,
-        0 if kind is Kind.START else packet.integer(ACCT_SESSION_TIME),
+        session_time_s,
         received,
         sent,
         ACCT_INPUT_GIGAWORDS in first or ACCT_OUTPUT_GIGAWORDS in first,

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Container, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Sequence
 from datetime import date
 from typing import Any
 
@@ -206,7 +206,12 @@ class Vouchers:
         rows = await self._store.list_vouchers(
             site_id=site_id, batch=None if batch is None else batch.upper(), limit=limit
         )
-        return [self.show(row["serial"]) for row in rows]
+        shown = []
+        for n, row in enumerate(rows):
+            if n % SLICE == 0:
+                await asyncio.sleep(0)
+            shown.append(self.show(row["serial"]))
+        return shown
 
     # -- ending ----------------------------------------------------------------------------
 
@@ -217,19 +222,20 @@ class Vouchers:
             return await self._revoke(keys, reason)
 
     async def _revoke(self, keys: Sequence[str], reason: str) -> list[dict[str, Any]]:
-        cards = self._distinct(keys)
-        for card in cards:
+        found: dict[str, int] = {}
+        async for card in self._found(keys):
             if card.revoked_at is not None:
                 raise UserError(f"Card {card.serial} is revoked already.")
             if card.replaced_at is not None:
                 raise UserError(f"Card {card.serial} was replaced; revoke the new card.")
+            found[card.serial] = card.id
         now = self._now()
-        await self._store.revoke_vouchers([card.id for card in cards], now, reason)
-        for card in cards:
+        await self._store.revoke_vouchers(list(found.values()), now, reason)
+        async for card in self._found(found):
             card.revoked_at = now
             self._grants.end_all(card.account, "revoked")
         await self._commit.now()
-        return [self.show(card.serial) for card in cards]
+        return [self.show(card.serial) async for card in self._found(found)]
 
     async def replace(self, keys: Sequence[str], reason: str) -> dict[str, Any]:
         """Give new codes for old cards: what is left moves to the octet and second, the old codes
@@ -239,48 +245,55 @@ class Vouchers:
             return await self._replace(keys, reason)
 
     async def _replace(self, keys: Sequence[str], reason: str) -> dict[str, Any]:
-        cards = self._distinct(keys)
-        for card in cards:
+        rows: dict[str, Row] = {}
+        kinds: set[tuple[str, int, int | None]] = set()
+        async for card in self._found(keys):
             if card.revoked_at is not None:
                 raise UserError(f"Card {card.serial} is revoked; issue a new one instead.")
             if card.replaced_at is not None:
                 raise UserError(f"Card {card.serial} was replaced already.")
-        profiles = {card.account.profile for card in cards}
-        sites = {card.site_id for card in cards}
-        before = {card.use_before_at for card in cards}
-        if len(profiles) > 1 or len(sites) > 1 or len(before) > 1:
+            kinds.add((card.account.profile, card.site_id, card.use_before_at))
+            row = self._store.voucher_by_serial(card.serial)
+            if row is not None:
+                rows[card.serial] = row
+        if len(kinds) > 1:
             raise UserError(
                 "These cards differ in profile, site or last day of use; replace them in groups"
                 " that agree."
             )
-        rows = []
-        for card in cards:
-            row = self._store.voucher_by_serial(card.serial)
-            if row is not None:
-                rows.append(row)
+        profile, site_id, use_before_at = kinds.pop()
         now = self._now()
         issued = await self._issue(
-            profiles.pop(),
-            self._admin.sites_by_id[sites.pop()],
+            profile,
+            self._admin.sites_by_id[site_id],
             len(rows),
-            f"replaces {', '.join(card.serial for card in cards)}",
-            before.pop(),
-            replaces=rows,
+            f"replaces {', '.join(rows)}",
+            use_before_at,
+            replaces=list(rows.values()),
             reason=reason,
         )
-        for card, new in zip(cards, issued["vouchers"], strict=True):
+        for old, new in zip(rows, issued["vouchers"], strict=True):
+            new["replaces"] = old
+        async for card in self._found(rows):
             card.replaced_at = now
             self._grants.end_all(card.account, "replaced")
             self._accounts.forget_card(card.account.id)
-            new["replaces"] = card.serial
         await self._commit.now()
         return issued
 
-    def _distinct(self, keys: Sequence[str]) -> Sequence[Card]:
-        cards = {card.id: card for card in (self.find(key) for key in keys)}
-        if not cards:
+    async def _found(self, keys: Iterable[str]) -> AsyncIterator[Card]:
+        """The cards named, each once and each found anew when its turn comes: between slices
+        gateways are answered, and what was found before may have left memory."""
+        seen: set[int] = set()
+        for n, key in enumerate(keys, start=1):
+            card = self.find(key)
+            if card.id not in seen:
+                seen.add(card.id)
+                yield card
+            if n % SLICE == 0:
+                await asyncio.sleep(0)
+        if not seen:
             raise UserError("No card was named; expected serials or codes.")
-        return tuple(cards.values())
 
     # -- keeping ---------------------------------------------------------------------------
 

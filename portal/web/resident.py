@@ -136,9 +136,17 @@ class Resident:
         return self._screens.connected(visit, known)
 
     def _learn(self, visit: Visit, known: Known | None) -> None:
-        """Without a signature, a session that runs is the best proof of where a gateway is."""
+        """Without a signature, a session that runs is the best proof of where a gateway is.
+
+        A gateway that signs tells it by itself: there, anybody with a card could log in with an
+        arrival that names a machine of theirs, and have the next phones sent to it.
+        """
         link = visit.link
         if known is None or link is None or link.gateway_id is None:
+            return
+        gateway = self._door.gateway(link.gateway_id)
+        family = None if gateway is None else known_family(gateway.family)
+        if gateway is None or family is None or (gateway.uam_secret and family.SIGNS_ARRIVALS):
             return
         if self._identity.is_fresh_link(visit) and known.status.open_sessions:
             self._door.remember_login_base(link.gateway_id, link.login_base)

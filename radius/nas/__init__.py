@@ -161,6 +161,8 @@ class Family(Protocol):
     """A Disconnect-Request to it carries Event-Timestamp (RFC 5176 6.3)."""
     LIMITS_DATA: bool
     """It enforces `Limits.octets`; a profile with a data quota needs a family that does."""
+    SIGNS_ARRIVALS: bool
+    """With a UAM secret its redirects are signed, so that what others say of it is not believed."""
 
     def read_arrival(
         self, query: Mapping[str, str], *, allow_loopback: bool = False

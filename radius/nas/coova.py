@@ -17,7 +17,6 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping, Sequence
-from urllib.parse import urlsplit
 
 from radius.nas import (
     SERVICE_TYPE_ADMINISTRATIVE,
@@ -56,6 +55,7 @@ CAN_DISCONNECT = True
 SIGNS_DISCONNECT = False
 STAMPS_DISCONNECT = False
 LIMITS_DATA = True
+SIGNS_ARRIVALS = True
 
 COOVACHILLI = 14559
 MAX_TOTAL_OCTETS = 3
@@ -138,11 +138,12 @@ def _spellings(urls: Sequence[str]) -> list[str]:
     for url in urls:
         base = url.partition("?")[0]
         bases.append(base)
-        path = urlsplit(base).path
-        if path == "/":
-            bases.append(base[:-1])
-        elif not path:
+        # Not parsed as an address: the host is whatever a phone wrote into its request.
+        _, slash, path = base.partition("://")[2].partition("/")
+        if not slash:
             bases.append(base + "/")
+        elif not path:
+            bases.append(base[:-1])
     return bases
 
 

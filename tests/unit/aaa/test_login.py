@@ -560,3 +560,31 @@ def test_replacing_a_card_moves_the_balance_and_late_reports_still_count(tmp_pat
         assert rig.show(new["serial"])["octets_used"] == 3_000_000
 
     run(tmp_path, story)
+
+
+def test_an_accept_is_not_repeated_once_its_card_was_revoked(tmp_path: Path) -> None:
+    async def story(rig: NodeRig) -> None:
+        [(serial, code)] = await rig.cards("p")
+        first = await rig.access(GW, code, code, PHONE_A, acct_session_id="s1")
+        assert first is not None and first.code == ACCESS_ACCEPT
+        await rig.node.vouchers.revoke([serial], "hilang")
+        again = await rig.access(GW, code, code, PHONE_A, acct_session_id="s1")
+        assert again is not None and again.code == ACCESS_REJECT
+
+    run(tmp_path, story)
+
+
+def test_hundreds_of_cards_are_revoked_and_replaced_together(tmp_path: Path) -> None:
+    async def story(rig: NodeRig) -> None:
+        cards = await rig.cards("p", 120)
+        serials = [serial for serial, _ in cards]
+        issued = await rig.node.vouchers.replace(serials[:60], "cetak ulang")
+        assert [card["replaces"] for card in issued["vouchers"]] == serials[:60]
+        assert {rig.show(serial)["state"] for serial in serials[:60]} == {"replaced"}
+        ended = await rig.node.vouchers.revoke(serials[60:], "hilang")
+        assert [card["state"] for card in ended] == ["revoked"] * 60
+        for _, code in cards[::20]:
+            reply = await rig.access(GW, code, code, PHONE_A)
+            assert reply is not None and reply.code == ACCESS_REJECT
+
+    run(tmp_path, story)

@@ -3,10 +3,18 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
-from portal.domain.quota import Reason
-from portal.door import Phone, Problem
-from radius.packet import ACCESS_ACCEPT, ACCESS_REJECT, CLASS, SERVICE_TYPE, integer_attribute
+from portal.door import Phone
+from portal.store.db import Row
+from radius.packet import (
+    ACCESS_ACCEPT,
+    ACCESS_REJECT,
+    CLASS,
+    SERVICE_TYPE,
+    Packet,
+    integer_attribute,
+)
 from tests.unit.aaa.rig import INTERIM, START, STOP, NodeRig
 
 GW, GW_2 = "10.20.0.1", "10.20.0.2"
@@ -37,6 +45,12 @@ async def log_in(rig: NodeRig, code: str, mac: str, session: str, gateway: str =
     reply = await rig.access(gateway, code, code, mac, acct_session_id=session)
     assert reply is not None and reply.code == ACCESS_ACCEPT
     return reply.first[CLASS]
+
+
+def octets_of(reply: Packet) -> int:
+    low, high = reply.vendor(14559, 3), reply.vendor(14559, 23)
+    assert low is not None and high is not None
+    return int.from_bytes(high + low, "big")
 
 
 async def refused(rig: NodeRig, code: str, mac: str, session: str, gateway: str = GW) -> bool:
@@ -115,6 +129,31 @@ def test_a_session_begun_on_an_older_grant_holds_its_own_after_a_restart(tmp_pat
     run(tmp_path, story)
 
 
+def test_a_grant_that_an_older_row_covers_only_in_part_is_written_first(tmp_path: Path) -> None:
+    """Of the older grant most is used: after a power cut the row would set aside only the rest."""
+
+    async def story(rig: NodeRig) -> None:
+        [(_, code)] = await rig.cards("dua", data_total="100MB", devices="2")
+        first = await log_in(rig, code, PHONE_A, "s1")
+        await rig.account(
+            GW,
+            INTERIM,
+            "s1",
+            mac=PHONE_A,
+            class_value=first,
+            time_s=300,
+            input_octets=0,
+            output_octets=40 * MB,
+        )
+        again = await rig.access(GW_2, code, code, PHONE_A, acct_session_id="s2")
+        await rig.restart()
+        other = await rig.access(GW, code, code, PHONE_B, acct_session_id="s3")
+        assert again is not None and other is not None
+        assert octets_of(again) + octets_of(other) <= 60 * MB
+
+    run(tmp_path, story)
+
+
 def test_the_end_of_an_old_card_does_not_forget_the_phone_for_its_new_one(tmp_path: Path) -> None:
     """A shared phone changed cards; then the operator revokes the first one."""
 
@@ -124,13 +163,9 @@ def test_the_end_of_an_old_card_does_not_forget_the_phone_for_its_new_one(tmp_pa
             value = await log_in(rig, code, PHONE_A, session)
             await rig.account(GW, START, session, mac=PHONE_A, class_value=value)
             rig.sleep(60)
-            await rig.account(
-                GW, STOP, session, mac=PHONE_A, class_value=value, time_s=60, cause=4
-            )
+            await rig.account(GW, STOP, session, mac=PHONE_A, class_value=value, time_s=60, cause=4)
         await rig.node.vouchers.revoke([old], "hilang")
-        back = await rig.access(
-            GW, PHONE_A, PHONE_A, PHONE_A, acct_session_id="s3", more=FRAMED
-        )
+        back = await rig.access(GW, PHONE_A, PHONE_A, PHONE_A, acct_session_id="s3", more=FRAMED)
         assert back is not None and back.code == ACCESS_ACCEPT, new
 
     run(tmp_path, story)
@@ -232,5 +267,33 @@ def test_a_session_time_of_many_years_burns_no_quota(tmp_path: Path) -> None:
             )
         assert rig.show(serial)["seconds_used"] == 600
         assert rig.show(serial)["octets_used"] == MB
+
+    run(tmp_path, story)
+
+
+def test_a_long_list_of_cards_lets_the_gateways_in_between(tmp_path: Path) -> None:
+    async def story(rig: NodeRig) -> None:
+        await rig.cards("tetap", 300, data_total="500MB")
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.create_task(others())
+        read, before = rig.node.store.list_vouchers, 0
+
+        async def noting(**wanted: Any) -> list[Row]:
+            nonlocal before
+            rows = await read(**wanted)
+            before = turns
+            return rows
+
+        rig.node.store.list_vouchers = noting  # type: ignore[method-assign]
+        assert len(await rig.node.vouchers.listed()) == 300
+        assert turns - before >= 5
+        counting.cancel()
 
     run(tmp_path, story)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote, urljoin, urlsplit
 
 import pytest
 from starlette.requests import Request
@@ -81,6 +81,28 @@ def test_an_unsigned_arrival_still_logs_in(place: Village, gateway: PracticeGate
     assert "Berhasil." in page.text and phone.session is not None
 
 
+def test_an_unsigned_login_does_not_teach_where_a_signing_gateway_is(
+    place: Village, gateway: PracticeGateway
+) -> None:
+    """Somebody with a card writes a machine of theirs into the arrival, and goes on by hand."""
+    phone = gateway.phones[0]
+    code, _ = place.issue()
+    real = place.call(lambda: gateway.arrival_url(phone)).split("&md=")[0]
+    port = parse_qs(urlsplit(real).query)["uamport"][0]
+    browser = Browser()
+    form = browser.get(real.replace(f"uamport={port}", "uamport=9"))
+    assert form.action is not None
+    sent = browser.post(urljoin(form.url, form.action), {**form.fields, "kode": code})
+    hand_off = sent.headers["location"]
+    assert hand_off.startswith("http://127.0.0.1:9/logon?")
+    browser.get(hand_off.replace("127.0.0.1:9/", f"127.0.0.1:{port}/"))
+    assert phone.session is not None
+    page = browser.get(parse_qs(urlsplit(hand_off).query)["userurl"][0])
+    assert "Berhasil." in page.text
+    known = [found.login_base for found in place.call(place.node.door.gateways)]
+    assert "http://127.0.0.1:9" not in known
+
+
 def test_without_a_uam_secret_a_phone_finds_its_status_by_its_link(place: Village) -> None:
     gateway = place.add_gateway(uam_secret=None)
     page, serial = log_in(place, gateway)
@@ -132,6 +154,13 @@ def test_an_arrival_is_one_under_any_host_and_signs_that_host(place: Village) ->
     code, _ = place.issue()
     answer = Browser().post(place.url + "/login", {**page.fields, "kode": code})
     assert answer.headers["location"].startswith(f"http://127.0.0.1:{phone.port}/logon?")
+
+
+def test_an_arrival_under_a_host_that_is_none_is_a_page(
+    place: Village, gateway: PracticeGateway
+) -> None:
+    url = place.call(lambda: gateway.arrival_url(gateway.phones[0]))
+    assert Browser().get(url, headers={"Host": "[::1"}).status == 200
 
 
 @pytest.mark.parametrize(
