@@ -255,6 +255,16 @@ def windows_left(profile: Profile, usage: Usage, now: int) -> list[WindowLeft]:
     return found
 
 
+def session_left(profile: Profile, octets: int, seconds: int) -> WindowLeft | None:
+    """What one session may use, of which it has used so much; None where nothing is set. The quota
+    is whole again with the next session, whenever that is."""
+    if profile.data_session_octets is None and profile.time_session_s is None:
+        return None
+    return WindowLeft(
+        "session", profile.data_session_octets, octets, profile.time_session_s, seconds, None
+    )
+
+
 def expires_at(profile: Profile, first_used_at: int | None) -> int | None:
     """When validity ends: None before first use, or without `valid`."""
     if profile.valid_s is None or first_used_at is None:

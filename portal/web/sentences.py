@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from portal.domain.quota import Reason, WindowLeft
-from portal.domain.voucher import mask
+from portal.domain.voucher import State, mask
 from portal.door import Problem
 from portal.grants import VoucherStatus
 from portal.web.text import Translator
@@ -63,6 +63,8 @@ _OWN_NEXT = frozenset(
 _NEW_CARD = frozenset(
     (Reason.USED_UP_DATA, Reason.USED_UP_TIME, Reason.EXPIRED, Reason.USE_BEFORE_PASSED)
 )
+_OVER = frozenset((State.EXPIRED, State.REVOKED, State.REPLACED))
+"""What is left on such a card, and until when it was good, is left for nobody."""
 _UNSAID = frozenset((Reason.UNKNOWN_PHONE, Reason.CHALLENGE_STALE, Reason.BAD_REQUEST))
 """Reasons that are no fault of the card: the resident presses the button again."""
 
@@ -116,9 +118,9 @@ def trouble_of_status(
 
 
 def gauges(t: Translator, status: VoucherStatus, *, now: int, zone: ZoneInfo) -> list[Gauge]:
-    """Every quota of the card, data before time in each window."""
+    """Every quota the card still has, data before time in each window."""
     found = []
-    for window in status.windows:
+    for window in _windows(status):
         again = ""
         if window.resets_at is not None:
             again = " " + t("status.resets", when=t.moment(window.resets_at, now, zone))
@@ -147,6 +149,15 @@ def gauges(t: Translator, status: VoucherStatus, *, now: int, zone: ZoneInfo) ->
     return found
 
 
+def _windows(status: VoucherStatus) -> list[WindowLeft]:
+    """The quotas worth telling: a card that is over has none, and where the total is gone no day
+    brings anything back."""
+    if status.state in _OVER:
+        return []
+    is_gone = status.state is State.USED_UP
+    return [window for window in status.windows if window.window == "total" or not is_gone]
+
+
 def _level(left: int, quota: int) -> int:
     if left <= 0:
         return 0
@@ -160,7 +171,7 @@ def _is_low(used: int, quota: int) -> bool:
 def warning(t: Translator, status: VoucherStatus) -> str | None:
     """The warning of the tightest quota that is nearly used up, None while there is enough."""
     tightest: tuple[float, str] | None = None
-    for window in status.windows:
+    for window in _windows(status):
         for share, text in _warnings(t, window):
             if tightest is None or share > tightest[0]:
                 tightest = (share, text)
@@ -179,7 +190,9 @@ def _warnings(t: Translator, window: WindowLeft) -> list[tuple[float, str]]:
 
 
 def end_of(t: Translator, status: VoucherStatus, *, now: int, zone: ZoneInfo) -> Fact | None:
-    """When the card stops being good, None while nothing is set or before its first use."""
+    """When the card stops being good, None while nothing is set or when it is over."""
+    if status.state in _OVER:
+        return None
     if status.expires_at is not None:
         return Fact(t("status.valid_until"), t.moment(status.expires_at, now, zone))
     if status.first_used_at is None and status.use_before_at is not None:

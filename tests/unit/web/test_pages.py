@@ -229,7 +229,7 @@ def texts_in_source() -> list[str]:
 
 def made_keys() -> set[str]:
     """Keys that are put together from parts."""
-    windows = ("day", "week", "month", "total")
+    windows = ("session", "day", "week", "month", "total")
     keys = {f"status.{kind}_{window}" for kind in ("data", "time") for window in windows}
     keys |= {f"end.{key}" for key in (*sentences._END_KEYS.values(), "other")}
     keys |= {f"unit.{unit}" for unit in ("kb", "mb", "gb", "kbps", "mbps")}

@@ -70,6 +70,30 @@ def test_a_warning_stands_from_four_fifths_on(place: Village, gateway: PracticeG
     assert "Data hampir habis: sisa 99 MB." in plain(Browser().click(status, "Perbarui").text)
 
 
+def test_the_quota_of_one_session_is_told_while_it_runs(
+    place: Village, gateway: PracticeGateway
+) -> None:
+    place.set_profile("sekali", data_session="5MB", time_session="1h")
+    status, serial = log_in(place, gateway, "sekali")
+    phone = gateway.phones[0]
+    place.do(gateway.download(phone, 2_000_000))
+    place.do(gateway.skip(phone, 600))
+    place.do(gateway.interim(phone))
+    text = plain(Browser().click(status, "Perbarui").text)
+    assert "Sisa data kali ini 3 MB dari 5 MB." in text
+    assert "Sisa waktu kali ini 50 menit dari 1 jam." in text
+    assert "tanpa batas" not in text
+    shown = place.call(lambda: place.node.vouchers.show(serial))
+    assert (shown["octets_left"], shown["seconds_left"]) == (3_000_000, 3_000)
+    assert shown["resets_at"] is None
+    # The next session has all of it again.
+    place.do(gateway.logoff(phone))
+    place.do(gateway.settled())
+    shown = place.call(lambda: place.node.vouchers.show(serial))
+    assert (shown["octets_left"], shown["seconds_left"]) == (5_000_000, 3_600)
+    assert (shown["octets_used"], shown["seconds_used"]) == (2_000_000, 600)
+
+
 def test_a_phone_is_known_by_the_address_of_its_session(
     place: Village, gateway: PracticeGateway
 ) -> None:
@@ -227,6 +251,24 @@ def test_gauges_round_down_and_never_show_something_as_nothing() -> None:
     assert all(gauge.is_low for gauge in found)
     assert plain(found[0].detail) == "dari 1 GB. Penuh lagi besok pukul 00.00 WITA."
     assert plain(found[2].detail) == "dari 2 GB."
+
+
+@pytest.mark.parametrize("state", [State.EXPIRED, State.REVOKED, State.REPLACED])
+def test_a_card_that_is_over_promises_nothing(state: State) -> None:
+    day = WindowLeft("day", 500_000_000, 450_000_000, None, 0, NOON_AT + 12 * 3_600)
+    over = status(state=state, windows=(day,), open_sessions=0, expires_at=NOON_AT + 86_400)
+    assert gauges(T, over, now=NOON_AT, zone=zone()) == []  # type: ignore[arg-type]
+    assert warning(T, over) is None
+    titles = {fact.title for fact in facts(T, over, now=NOON_AT, zone=zone())}  # type: ignore[arg-type]
+    assert "Kartu" in titles and "Berlaku sampai" not in titles
+
+
+def test_where_the_total_is_gone_no_day_is_said_to_be_full_again() -> None:
+    day = WindowLeft("day", 500_000_000, 0, None, 0, NOON_AT + 12 * 3_600)
+    total = WindowLeft("total", 10**9, 10**9, None, 0, None)
+    gone = status(state=State.USED_UP, windows=(day, total))
+    found = gauges(T, gone, now=NOON_AT, zone=zone())  # type: ignore[arg-type]
+    assert [plain(gauge.left) for gauge in found] == ["Habis"]
 
 
 def test_a_warning_is_about_the_tightest_quota_that_is_not_gone() -> None:
