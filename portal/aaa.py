@@ -390,16 +390,21 @@ class Aaa:
             *(gateway.name, serial, mac, reason),
         )
         elapsed_s = self._elapsed_s()
-        for who in (mac, serial):
-            if who and reason is not Reason.UNKNOWN_PHONE:
+        family = self._admin.families[gateway.family]
+        user_name = exchange.packet.first.get(USER_NAME, b"").decode("utf-8", "replace")
+        is_return = reason is Reason.UNKNOWN_PHONE or family.is_mac_login(
+            exchange.packet, user_name
+        )
+        # A phone that asks by itself has not been told no: nobody typed anything.
+        for who in () if is_return else (mac, serial):
+            if who:
                 self._refusals[(gateway.id, who)] = (elapsed_s, reason, retry_at)
                 self._refusals.move_to_end((gateway.id, who))
         while len(self._refusals) > DECISIONS_KEPT:
             self._refusals.popitem(last=False)
         if key is not None:
             self._keep(key, _Known(elapsed_s + REJECT_KEPT_S, ACCESS_REJECT, attributes))
-        family = self._admin.families[gateway.family]
-        if family.is_mac_login(exchange.packet, name) or reason is Reason.UNKNOWN_PHONE:
+        if is_return:
             exchange.answer(ACCESS_REJECT, attributes)
             return
         asyncio.get_running_loop().call_later(

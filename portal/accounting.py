@@ -16,7 +16,7 @@ from portal.commit import GroupCommit
 from portal.disconnects import Disconnects
 from portal.domain import voucher
 from portal.domain.session import Kind, Report, Session, apply, close, overlap_s
-from portal.grants import NO_PHONE, Grants
+from portal.grants import NEWER_SESSION, NO_PHONE, Grants
 from portal.sessions import SAME_START_S, Live, Sessions
 from radius.nas import canonical_mac
 from radius.packet import (
@@ -35,7 +35,7 @@ RESENT_WITHIN_S = 30
 """A gateway that stamps no times may resend a Start this long after the Stop (seen: 14 s)."""
 ACCOUNTING_ON, ACCOUNTING_OFF = b"\0\0\0\7", b"\0\0\0\10"
 _KINDS = {b"\0\0\0\1": Kind.START, b"\0\0\0\2": Kind.STOP, b"\0\0\0\3": Kind.INTERIM}
-STALE, NEWER_SESSION = "Lost-Carrier", "Superseded"
+STALE = "Lost-Carrier"
 
 
 class Accounting:

@@ -102,6 +102,9 @@ class Admin:
         self.gateways_by_id: dict[int, Gateway] = {
             row["id"]: _gateway(row) for row in store.gateways()
         }
+        self._removed_names: dict[int, str] = {
+            row["id"]: row["name"] for row in store.removed_gateways()
+        }
         self.profiles_by_name: dict[str, Profile] = {
             row["name"]: Profile(row["name"], **json.loads(row["limits"]))
             for row in store.profiles()
@@ -147,6 +150,11 @@ class Admin:
                 return gateway
         known = ", ".join(gateway.name for gateway in self.gateways_by_id.values()) or "none yet"
         raise UserError(f"There is no gateway {name!r}; the gateways here are {known}.")
+
+    def gateway_name(self, gateway_id: int) -> str | None:
+        """The name of a gateway there is or was."""
+        gateway = self.gateways_by_id.get(gateway_id)
+        return self._removed_names.get(gateway_id) if gateway is None else gateway.name
 
     def gateway_of(self, nas_id: str | None, source: str | None) -> Gateway | None:
         """The gateway an unsigned arrival names, else the only one at this source address."""
@@ -321,6 +329,7 @@ class Admin:
         gateway = self.gateway(name)
         await self._store.remove_gateway(gateway.id)
         del self.gateways_by_id[gateway.id]
+        self._removed_names[gateway.id] = gateway.name
         self._on_change()
 
     def _take_gateway(self, gateway: Gateway) -> Gateway:

@@ -20,6 +20,7 @@ from portal.sessions import Live, Sessions
 
 MOVES_A_DAY = 5
 """More moves in a day are a shared code, not a changed phone (portal-ux U13)."""
+ADMIN_RESET, NEWER_SESSION = "Admin-Reset", "Superseded"
 NO_PHONE = ""
 """Stands for the phone of a gateway that does not say which one it is."""
 
@@ -308,7 +309,7 @@ class Grants:
             devices_allowed=profile.devices,
             devices_in_use=held.devices,
             is_throttled=isinstance(decision, Grant) and decision.is_throttled,
-            last_end_cause=None if last is None else last.end_cause,
+            last_end_cause=None if last is None else _end_cause(last),
             last_ended_at=None if last is None else last.ended_at,
             open_until_at=_edge(profile, usage, account.first_used_at, now),
             reason=None if refusal is None else refusal.reason,
@@ -320,6 +321,13 @@ class Grants:
             return None
         live = self._sessions.by_id(account.last_session_id)
         return self._sessions.stored(account.last_session_id) if live is None else live.session
+
+
+def _end_cause(session: Session) -> str | None:
+    """Why a session ended; a gateway that cut a moved phone only knows that it was told to."""
+    if session.is_superseded and session.end_cause == ADMIN_RESET:
+        return NEWER_SESSION
+    return session.end_cause
 
 
 def _is_gone(limit: int | None, used: int) -> bool:

@@ -65,10 +65,9 @@ class History:
         return [self._shown(session, card) for session, card in found]
 
     def _shown(self, session: Session, serial: str | None) -> dict[str, Any]:
-        gateway = self._admin.gateways_by_id.get(session.gateway_id)
         return {
             "id": session.id,
-            "gateway": None if gateway is None else gateway.name,
+            "gateway": self._admin.gateway_name(session.gateway_id),
             "site": self._admin.sites_by_id[session.site_id].code,
             "acct_session_id": session.acct_session_id,
             "serial": serial,

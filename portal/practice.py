@@ -232,14 +232,15 @@ class PracticeGateway:
         return phone
 
     async def connect(self, phone: Phone) -> bool:
-        """Join the Wi-Fi; True when the MAC return put the phone online.
+        """Join the Wi-Fi; True when the MAC return put the phone online. After a cut at a limit,
+        ask anew (macreauth): a throttled card goes on.
 
         CoovaChilli with macauth asks at DHCP, twice within 0.1 s with one Acct-Session-Id.
         """
         async with phone.lock:
-            if phone.is_joined:
+            if phone.session is not None or (phone.is_joined and not phone.asks_again):
                 return phone.session is not None
-            phone.is_joined = True
+            phone.is_joined, phone.asks_again = True, False
             self._keep_challenge(phone)
             if not self._mac_auth:
                 return False
@@ -476,6 +477,7 @@ class PracticeGateway:
     def _forget_session(self, phone: Phone, why: str) -> None:
         assert phone.session is not None
         phone.last_end = why
+        phone.asks_again = why in ("quota", "time")
         phone.last_octets = phone.session.octets
         phone.last_time_s = phone.session.time_s(self.clock())
         phone.session = None

@@ -184,8 +184,7 @@ class _Pages:
     async def internet(self, request: Request) -> Response:
         """The phone opens something on the internet; offline, it is caught."""
         phone = self._phone(request)
-        if not phone.is_joined:
-            await self._gateway.connect(phone)
+        await self._gateway.connect(phone)
         path = request.url.path
         if phone.session is None:
             return _redirect(self._gateway.arrival_url(phone, _user_url(request)))

@@ -114,6 +114,7 @@ class Phone:
     ip: str
     port: int = 0  # HTTP port of the gateway that belongs to this phone
     is_joined: bool = False  # on the Wi-Fi and awake
+    asks_again: bool = False  # cut at a limit: its MAC is asked for before the next redirect
     challenge: bytes = b""
     challenge_at: float = 0.0
     session_id: str = ""

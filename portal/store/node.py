@@ -57,6 +57,10 @@ class NodeStore:
             " login_base, sends_gigawords FROM gateway ORDER BY id"
         )
 
+    def removed_gateways(self) -> list[Row]:
+        """Id and name of gateways there were once."""
+        return self.database.all("SELECT id, name FROM removed_gateway")
+
     def profiles(self) -> list[Row]:
         """All profiles by name."""
         return self.database.all("SELECT name, limits FROM profile ORDER BY name")
@@ -269,8 +273,12 @@ class NodeStore:
             )
 
     async def remove_gateway(self, gateway_id: int) -> None:
-        """Delete a gateway; its sessions keep its number."""
+        """Delete a gateway; only its name stays, for its sessions."""
         async with self.database.transaction() as transaction:
+            await transaction.run(
+                "INSERT INTO removed_gateway (id, name) SELECT id, name FROM gateway WHERE id = ?",
+                (gateway_id,),
+            )
             await transaction.run("DELETE FROM gateway WHERE id = ?", (gateway_id,))
 
     async def set_profile(self, name: str, limits: str) -> None:

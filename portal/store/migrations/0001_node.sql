@@ -31,6 +31,12 @@ CREATE TABLE gateway (
     sends_gigawords INTEGER NOT NULL DEFAULT 0
 );
 
+-- So that its old sessions still say where they were.
+CREATE TABLE removed_gateway (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL
+);
+
 -- Source addresses that have sent a valid Message-Authenticator: from then on they must.
 CREATE TABLE learned_address (
     address TEXT PRIMARY KEY

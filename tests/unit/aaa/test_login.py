@@ -588,3 +588,37 @@ def test_hundreds_of_cards_are_revoked_and_replaced_together(tmp_path: Path) -> 
             assert reply is not None and reply.code == ACCESS_REJECT
 
     run(tmp_path, story)
+
+
+def test_a_phone_that_returns_with_a_used_up_card_is_refused_at_once_and_blamed_for_nothing(
+    tmp_path: Path,
+) -> None:
+    async def story(rig: NodeRig) -> None:
+        [(_, code)] = await rig.cards("p", data_total="1MB")
+        reply = await _log_in(rig, code, PHONE_A, "s1")
+        await rig.account(
+            GW,
+            STOP,
+            "s1",
+            mac=PHONE_A,
+            class_value=reply.first[CLASS],
+            time_s=60,
+            output_octets=1_000_000,
+            cause=5,
+        )
+        rig.node.aaa.reject_after_s = aaa.REJECT_AFTER_S
+        assert not await _returns(rig, PHONE_A, "m1")
+        assert rig.door.last_refusal(1, None, "02aabbccdd01") is None
+
+    run(tmp_path, story)
+
+
+def test_sessions_keep_the_name_of_a_gateway_that_was_removed(tmp_path: Path) -> None:
+    async def story(rig: NodeRig) -> None:
+        [(_, code)] = await rig.cards("p")
+        await _log_in(rig, code, PHONE_A, "s1")
+        await rig.node.admin.remove_gateway("pos-1")
+        await rig.restart()
+        assert [s["gateway"] for s in await rig.node.history.listed()] == ["pos-1"]
+
+    run(tmp_path, story)
