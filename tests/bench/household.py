@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import md5
 from html.parser import HTMLParser
+from typing import cast
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 from tests.bench.load import ACCESS_ACCEPT, Codec, attribute, class_of
@@ -110,8 +111,7 @@ class Wire(asyncio.DatagramProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self.transport = transport
+        self.transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: object) -> None:
         """Hand the answer to who waits for it."""
