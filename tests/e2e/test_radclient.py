@@ -353,12 +353,12 @@ def test_gateways_come_change_and_go_while_the_node_runs(place: Place) -> None:
 
     run(place.directory, "gateway", "remove", "pos-20")
     unanswered(silent(auth, *alive, **moved), silent(acct, *stop, **moved))
-    # What is added later is another gateway: it inherits nothing.
+    # What is added later is another gateway: it inherits nothing, not even the sessions' name.
     add_gateway(place.directory, "pos-22", "127.0.0.22")
     start = ("acct", *report("Start", "g-2"))
     assert ask(acct, *start, source="127.0.0.22").kind == "Accounting-Response"
     listed = sessions(place.directory)
-    assert listed["g-1"]["gateway"] is None and listed["g-2"]["gateway"] == "pos-22"
+    assert listed["g-1"]["gateway"] == "pos-20" and listed["g-2"]["gateway"] == "pos-22"
 
 
 def test_gateways_at_one_address_are_told_apart_by_nas_identifier(place: Place) -> None:
