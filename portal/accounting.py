@@ -181,9 +181,17 @@ class Accounting:
         self, packet: Packet, gateway: Gateway, acct_session_id: str, report: Report
     ) -> Live | None:
         """The session a packet is about, in memory or on disk; None for one never heard of."""
+        value = packet.first.get(CLASS)
+        known = self._sessions.by_acct(gateway.id, acct_session_id)
+        if value and known and known.session.has_class and known.exchange is not None:
+            if known.exchange.packet.first.get(CLASS) == value:
+                # The Class of its last packet, which was looked at then.
+                return known
         content = self._class_of(packet, gateway)
         if content is not None:
             live = self._sessions.by_id(content.session_id)
+            if live is None and self._is_unstarted(content, packet):
+                return None
             if live is None:
                 stored = self._sessions.stored(content.session_id)
                 live = None if stored is None else self._revive(stored, gateway)
@@ -198,6 +206,17 @@ class Accounting:
         if live is None or not _is_same(live.session, packet, report):
             return None
         return live
+
+    def _is_unstarted(self, content: ClassContent, packet: Packet) -> bool:
+        """Whether a Class is of an Accept of this run that a phone still holds: then the disk knows
+        no such session, since open ones are in memory and ended ones hold nothing."""
+        if not self._grants.is_of_this_run(content.session_id):
+            return False
+        card = self._accounts.card(content.card_id, self._now())
+        if card is None:
+            return False
+        device = card.account.devices.get(reports.calling_mac(packet) or NO_PHONE)
+        return device is not None and device.session_id == content.session_id
 
     def _class_of(self, packet: Packet, gateway: Gateway) -> ClassContent | None:
         first = packet.first.get(CLASS)

@@ -79,7 +79,11 @@ class Grants:
         self._commit = commit
         self._now = now
         self._elapsed_s = elapsed_s
-        self._next_session_id = first_session_id
+        self._first_session_id = self._next_session_id = first_session_id
+
+    def is_of_this_run(self, session_id: int) -> bool:
+        """Whether a session id was given since the node started."""
+        return self._first_session_id <= session_id < self._next_session_id
 
     def new_session_id(self) -> int:
         """A session id nobody had before."""

@@ -290,6 +290,8 @@ def run(directory: Path, settings: Settings) -> None:
     """Own the directory and serve it until told to stop; the first line on stdout is "ready"."""
 
     def ready(service: Service) -> None:
+        gc.collect()
+        gc.freeze()  # the program and the cards: no collection needs to look at them again
         sys.stdout.write(service.ready_line() + "\n")
         sys.stdout.flush()
 
