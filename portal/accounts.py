@@ -281,7 +281,7 @@ class Accounts:
             devices = self._store.account_devices(account_id)
         for day in days:
             ordinal = date.fromisoformat(day["day"]).toordinal()
-            usage.days[ordinal] = [day["octets"], day["seconds"]]
+            usage.recall(ordinal, day["octets"], day["seconds"], now)
         account = Account(
             id=account_id,
             profile=row["profile"],

@@ -132,6 +132,20 @@ class Usage:
                 tally.octets += octets
                 tally.seconds += seconds
 
+    def recall(self, day: int, octets: int, seconds: int, now: int) -> None:
+        """Take what was stored of a day, without counting it again in the total.
+
+        Days that are over are kept together where no window will ever part them again: windows
+        begin at midnights to come, so what lies behind today in the same week and month stays
+        together. A month takes three entries instead of thirty.
+        """
+        if day < _window("day", now, self.zone)[2]:
+            firsts = (_window("week", now, self.zone)[2], _window("month", now, self.zone)[2])
+            day = max((first for first in firsts if first <= day), default=day)
+        of_day = self.days.setdefault(day, [0, 0])
+        of_day[0] += octets
+        of_day[1] += seconds
+
     def split(self, delta: Delta, counted_s: int, now: int) -> list[tuple[int, int, int]]:
         """Cut a delta at midnights: [(day, octets, seconds)], adding up to the octet and second.
 
