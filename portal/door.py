@@ -7,6 +7,7 @@ with it. Synchronous and from memory: a page never waits for the disk.
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from portal.aaa import Aaa
 from portal.accounts import Accounts, Card
@@ -195,7 +196,27 @@ class Door:
             for live in self._sessions.at_ip(source)
             if gateway_id in (None, live.session.gateway_id)
         ]
-        return found[0] if len(found) == 1 else None
+        if len(found) != 1:
+            return None
+        live = found[0]
+        if gateway_id is None and self._has_neighbour(live.session.gateway_id, source):
+            return None
+        return live
+
+    def _has_neighbour(self, gateway_id: int, source: str) -> bool:
+        """Whether another gateway has phones, or its own address, in the same guest network: then
+        an address alone does not say which village's phone it is."""
+        network = _network_of(source)
+        for gateway in self._admin.gateways_by_id.values():
+            if gateway.id != gateway_id and gateway.login_base is not None:
+                if _network_of(urlsplit(gateway.login_base).hostname or "") == network:
+                    return True
+        return any(
+            live.session.gateway_id != gateway_id
+            and live.session.framed_ip is not None
+            and _network_of(live.session.framed_ip) == network
+            for live in self._sessions.open_sessions()
+        )
 
     def _status_of(self, live: Live) -> tuple[int, VoucherStatus] | None:
         if live.session.voucher_id is None:
@@ -258,3 +279,8 @@ class Door:
 
 def _can_move(reason: Reason) -> bool:
     return reason in (Reason.IN_USE, Reason.RESERVED)
+
+
+def _network_of(address: str) -> str:
+    """The first half of an IPv4 address: guest networks are no larger, and villages copy them."""
+    return ".".join(address.split(".")[:2])

@@ -622,3 +622,22 @@ def test_sessions_keep_the_name_of_a_gateway_that_was_removed(tmp_path: Path) ->
         assert [s["gateway"] for s in await rig.node.history.listed()] == ["pos-1"]
 
     run(tmp_path, story)
+
+
+def test_an_address_that_two_villages_use_shows_nobody_s_card(tmp_path: Path) -> None:
+    async def story(rig: NodeRig) -> None:
+        [(serial, code), (_, other)] = await rig.cards("p", 2)
+        await _log_in(rig, code, PHONE_A, "s1")
+        found = rig.door.status_of_address("10.1.0.9", None)
+        assert found is not None and found[1].serial == serial
+        far = await rig.gateway("pos-2", "10.20.0.2")
+        reply = await rig.access("10.20.0.2", other, other, PHONE_B, acct_session_id="f1")
+        assert reply is not None
+        await rig.account(
+            "10.20.0.2", START, "f1", mac=PHONE_B, ip="10.1.0.7", class_value=reply.first[CLASS]
+        )
+        assert rig.door.status_of_address("10.1.0.9", None) is None
+        assert rig.door.status_of_address("10.1.0.9", 1) is not None
+        assert rig.door.status_of_address("10.1.0.9", far) is None
+
+    run(tmp_path, story)
