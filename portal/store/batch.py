@@ -165,7 +165,7 @@ DEVICE = (
 BATCH_SQL: tuple[tuple[str, str], ...] = (
     (
         "sessions",
-        f"INSERT INTO session ({SESSION}) VALUES ({_marks(SESSION)})"  # noqa: S608
+        f"INSERT INTO session ({SESSION}) VALUES ({_marks(SESSION)})"
         f" ON CONFLICT (id) DO UPDATE SET {_replaced(_CHANGING)}",
     ),
     (
@@ -186,7 +186,7 @@ BATCH_SQL: tuple[tuple[str, str], ...] = (
     ),
     (
         "devices",
-        f"INSERT INTO device ({DEVICE}) VALUES ({_marks(DEVICE)})"  # noqa: S608
+        f"INSERT INTO device ({DEVICE}) VALUES ({_marks(DEVICE)})"
         f" ON CONFLICT (account_id, mac) DO UPDATE SET {_replaced(DEVICE)}",
     ),
     (

@@ -100,6 +100,7 @@ class _Writer(aiosqlite.Connection):
 
     async def write(self, statements: Sequence[tuple[str, Sequence[Sequence[Any]]]]) -> None:
         """Execute each statement for all its rows, then commit; roll back if anything raises."""
+        # aiosqlite gives this method no types.
         await self._execute(_write, self._conn, statements)  # type: ignore[no-untyped-call]
 
 

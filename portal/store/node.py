@@ -73,7 +73,7 @@ class NodeStore:
     def open_sessions(self) -> list[Session]:
         """Sessions that had not ended, oldest first."""
         rows = self.database.all(
-            f"SELECT {SESSION} FROM session WHERE ended_at IS NULL ORDER BY id"  # noqa: S608
+            f"SELECT {SESSION} FROM session WHERE ended_at IS NULL ORDER BY id"
         )
         return [read_session(row) for row in rows]
 
@@ -126,7 +126,7 @@ class NodeStore:
         """The phones of these accounts."""
         columns = ", ".join(f"d.{name.strip()}" for name in DEVICE.split(","))
         return self.database.all(
-            f"SELECT {columns} FROM json_each(?) AS wanted"  # noqa: S608
+            f"SELECT {columns} FROM json_each(?) AS wanted"
             " CROSS JOIN device AS d ON d.account_id = wanted.value",
             (json.dumps(account_ids),),
         )
@@ -141,7 +141,7 @@ class NodeStore:
     def account_devices(self, account_id: int) -> list[Row]:
         """The phones of an account."""
         return self.database.all(
-            f"SELECT {DEVICE} FROM device WHERE account_id = ?",  # noqa: S608
+            f"SELECT {DEVICE} FROM device WHERE account_id = ?",
             (account_id,),
         )
 
@@ -156,7 +156,7 @@ class NodeStore:
     def session(self, session_id: int) -> Session | None:
         """The session with this id."""
         row = self.database.one(
-            f"SELECT {SESSION} FROM session WHERE id = ?",  # noqa: S608
+            f"SELECT {SESSION} FROM session WHERE id = ?",
             (session_id,),
         )
         return None if row is None else read_session(row)
@@ -164,7 +164,7 @@ class NodeStore:
     def session_without_class(self, gateway_id: int, acct_session_id: str) -> Session | None:
         """The newest session of a gateway that returned no Class, by its Acct-Session-Id."""
         row = self.database.one(
-            f"SELECT {SESSION} FROM session WHERE has_class = 0 AND gateway_id = ?"  # noqa: S608
+            f"SELECT {SESSION} FROM session WHERE has_class = 0 AND gateway_id = ?"
             " AND acct_session_id = ? ORDER BY id DESC LIMIT 1",
             (gateway_id, acct_session_id),
         )
@@ -206,7 +206,7 @@ class NodeStore:
             where.append("s.gateway_id = ?")
             parameters.append(gateway_id)
         rows = await self.database.all_slowly(
-            f"SELECT {columns}, v.serial AS serial FROM session s"  # noqa: S608
+            f"SELECT {columns}, v.serial AS serial FROM session s"
             " LEFT JOIN voucher v ON v.id = s.voucher_id"
             f" WHERE {' AND '.join(where)} ORDER BY s.id DESC LIMIT ?",
             (*parameters, limit),
@@ -250,7 +250,7 @@ class NodeStore:
         assignments = ", ".join(f"{column} = ?" for column in fields)
         async with self.database.transaction() as transaction:
             await transaction.run(
-                f"UPDATE site SET {assignments} WHERE id = ?",  # noqa: S608
+                f"UPDATE site SET {assignments} WHERE id = ?",
                 (*fields.values(), site_id),
             )
 
@@ -258,7 +258,7 @@ class NodeStore:
         """Insert a gateway; return its id."""
         async with self.database.transaction() as transaction:
             return await transaction.insert(
-                f"INSERT INTO gateway ({', '.join(columns)})"  # noqa: S608
+                f"INSERT INTO gateway ({', '.join(columns)})"
                 f" VALUES ({', '.join('?' * len(columns))})",
                 tuple(columns.values()),
             )
@@ -268,7 +268,7 @@ class NodeStore:
         assignments = ", ".join(f"{column} = ?" for column in columns)
         async with self.database.transaction() as transaction:
             await transaction.run(
-                f"UPDATE gateway SET {assignments} WHERE id = ?",  # noqa: S608
+                f"UPDATE gateway SET {assignments} WHERE id = ?",
                 (*columns.values(), gateway_id),
             )
 

@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import os
 import struct
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -238,3 +239,24 @@ class NodeRig:
         ticket = self.door.check_code(code, phone, move=move)
         assert isinstance(ticket, Ticket), ticket
         return ticket
+
+
+def play(tmp_path: Path, story: Callable[[NodeRig], Awaitable[None]], gateway: str) -> None:
+    """Open a node with one gateway at this address, let the story happen, close it."""
+
+    async def whole() -> None:
+        rig = await NodeRig(tmp_path).open()
+        try:
+            await rig.gateway("pos-1", gateway)
+            await story(rig)
+        finally:
+            await rig.close()
+
+    asyncio.run(whole())
+
+
+def octets_granted(packet: Packet) -> int:
+    """CoovaChilli-Max-Total-Octets with its Gigawords."""
+    low, high = packet.vendor(14559, 3), packet.vendor(14559, 23)
+    assert low is not None and high is not None
+    return int.from_bytes(high, "big") << 32 | int.from_bytes(low, "big")

@@ -27,7 +27,7 @@ from radius.packet import (
     integer_attribute,
     vendor_attribute,
 )
-from tests.unit.aaa.rig import INTERIM, OFF, ON, START, START_AT, STOP, NodeRig
+from tests.unit.aaa.rig import INTERIM, OFF, ON, START, START_AT, STOP, NodeRig, play
 
 GW, GW2 = "10.20.0.1", "10.20.0.2"
 MAC, MAC_B = "02-AA-BB-CC-DD-01", "02-AA-BB-CC-DD-02"
@@ -37,15 +37,7 @@ FRAMED = integer_attribute(SERVICE_TYPE, 2)
 
 
 def run(tmp_path: Path, story: Callable[[NodeRig], Any]) -> None:
-    async def play() -> None:
-        rig = await NodeRig(tmp_path).open()
-        try:
-            await rig.gateway("pos-1", GW)
-            await story(rig)
-        finally:
-            await rig.close()
-
-    asyncio.run(play())
+    play(tmp_path, story, GW)
 
 
 async def log_in(rig: NodeRig, code: str, *, acct: str = "s1", mac: str = MAC) -> dict[str, Any]:
