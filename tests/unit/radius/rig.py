@@ -22,10 +22,13 @@ from radius.packet import (
     ACCESS_REQUEST,
     ACCOUNTING_REQUEST,
     ACCOUNTING_RESPONSE,
+    ACCT_SESSION_ID,
+    ACCT_STATUS_TYPE,
     NAS_IDENTIFIER,
     USER_NAME,
     USER_PASSWORD,
     attribute,
+    integer_attribute,
 )
 from radius.password import hide
 from radius.server import Client, Clients, Exchange, Server
@@ -34,6 +37,8 @@ SECRET = b"pantai-secret-0123456789"
 FENCE_ADDRESS = "127.0.0.250"
 FENCE = Client(999, "fence", ip_network(f"{FENCE_ADDRESS}/32"), b"fence-secret-0123456789")
 PATIENCE_S = 5.0
+START = integer_attribute(ACCT_STATUS_TYPE, 1) + attribute(ACCT_SESSION_ID, b"81600001")
+"""The attributes of an accounting Start."""
 
 
 def gateway(
