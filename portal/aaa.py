@@ -35,6 +35,7 @@ from radius.packet import (
     CHAP_CHALLENGE,
     CHAP_PASSWORD,
     CLASS,
+    MESSAGE_AUTHENTICATOR,
     REPLY_MESSAGE,
     SERVICE_TYPE,
     USER_NAME,
@@ -45,6 +46,7 @@ from radius.packet import (
     text_attribute,
     verify_chap,
 )
+from radius.password import is_noise
 from radius.server import Exchange
 
 log = logging.getLogger(__name__)
@@ -205,6 +207,12 @@ class Aaa:
             return
         found, is_typed = self._identify(packet, gateway, user_name, password, mac)
         if isinstance(found, Reason):
+            if password and MESSAGE_AUTHENTICATOR not in packet.first and is_noise(password):
+                log.warning(
+                    "possible_wrong_secret gateway=%s; expected the secret that"
+                    " `pesisir gateway show --secret` prints",
+                    gateway.name,
+                )
             name = user_name.decode("utf-8", "replace")
             self._reject(exchange, gateway, mac, name, found, None, key)
             return

@@ -81,7 +81,3 @@ class Misses:
             known.waits_until_s = elapsed_s + min(wait_s, LONGEST_WAIT_S)
         if len(self._clients) > CLIENTS_KEPT:
             self._clients.popitem(last=False)
-
-    def of_site(self, site_id: int, elapsed_s: float) -> int:
-        """Misses at a site in the last ten minutes."""
-        return sum(1 for at in self._of_site.get(site_id, ()) if elapsed_s - at <= SITE_SPAN_S)

@@ -223,10 +223,6 @@ class NodeStore:
             (site_id, site_id, batch, f"{batch}-%", limit),
         )
 
-    def vouchers_of_batch(self, batch_id: int) -> list[Row]:
-        """The cards of one batch in the order of their numbers."""
-        return self.database.all(f"{_VOUCHER} WHERE v.batch_id = ? ORDER BY v.id", (batch_id,))
-
     def count_vouchers(self, profile: str) -> int:
         """How many cards follow a profile."""
         row = self.database.one(

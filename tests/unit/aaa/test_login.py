@@ -15,6 +15,7 @@ from portal.door import Phone
 from radius.packet import (
     ACCESS_ACCEPT,
     ACCESS_REJECT,
+    ACCESS_REQUEST,
     ACCT_INTERIM_INTERVAL,
     CHAP_CHALLENGE,
     CHAP_PASSWORD,
@@ -26,11 +27,14 @@ from radius.packet import (
     SERVICE_TYPE,
     SESSION_TIMEOUT,
     USER_NAME,
+    USER_PASSWORD,
     PacketError,
     attribute,
     integer_attribute,
+    sign_request,
 )
-from tests.unit.aaa.rig import NodeRig, octets_granted, play
+from radius.password import hide
+from tests.unit.aaa.rig import SECRET, NodeRig, octets_granted, play
 
 GW = "10.20.0.1"
 PHONE_A, PHONE_B = "02-AA-BB-CC-DD-01", "02-AA-BB-CC-DD-02"
@@ -230,3 +234,25 @@ def _well_formed(n: int) -> str:
     from portal.domain.voucher import make_code
 
     return make_code(10_000_000_000 + n * 7919)
+
+
+def test_an_unsigned_password_that_is_noise_hints_at_a_wrong_secret_without_showing_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Conformance item 13: without Message-Authenticator nothing else gives a wrong secret away."""
+
+    async def story(rig: NodeRig) -> None:
+        [(_, code)] = await rig.cards("p")
+        for secret in (SECRET, "another-secret"):
+            authenticator = bytes(range(16))
+            hidden = hide(b"111111111111", authenticator, secret.encode())
+            body = attribute(USER_NAME, code.encode()) + attribute(USER_PASSWORD, hidden)
+            datagram = sign_request(
+                ACCESS_REQUEST, 7, body, SECRET.encode(), authenticator=authenticator
+            )
+            reply = await rig.send(datagram, GW, is_acct=False)
+            assert reply is not None and reply.code == ACCESS_REJECT
+            assert ("possible_wrong_secret gateway=pos-1" in caplog.text) == (secret != SECRET)
+        assert SECRET not in caplog.text and code not in caplog.text
+
+    run(tmp_path, story)
