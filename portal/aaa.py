@@ -36,8 +36,12 @@ from radius.packet import (
     CHAP_PASSWORD,
     CLASS,
     MESSAGE_AUTHENTICATOR,
+    NAS_IDENTIFIER,
+    NAS_IP_ADDRESS,
+    NAS_IPV6_ADDRESS,
     REPLY_MESSAGE,
     SERVICE_TYPE,
+    STATE,
     USER_NAME,
     USER_PASSWORD,
     Packet,
@@ -131,6 +135,7 @@ class Aaa:
         self._refusals: OrderedDict[tuple[int, str], tuple[float, Reason, int | None]] = (
             OrderedDict()
         )
+        self._nameless: set[int] = set()
         self.reject_after_s = REJECT_AFTER_S
         self.heard_s: dict[int, float] = {}
         """Elapsed-time reading of each gateway's last packet."""
@@ -162,6 +167,8 @@ class Aaa:
         elapsed_s = self._elapsed_s()
         self.heard_s[gateway.id] = elapsed_s
         first = packet.first
+        if NAS_IDENTIFIER not in first and NAS_IP_ADDRESS not in first:
+            self._note_nameless(gateway, packet)
         user_name = first.get(USER_NAME)
         hidden = first.get(USER_PASSWORD)
         password = None if hidden is None else decrypt_password(packet, exchange.client.secret)
@@ -183,6 +190,12 @@ class Aaa:
                 return
         self.authorize(exchange, gateway, user_name, password, key)
 
+    def _note_nameless(self, gateway: Gateway, packet: Packet) -> None:
+        """RFC 2865 4.1 wants the NAS named; some do not, and are answered anyway (item 16)."""
+        if NAS_IPV6_ADDRESS not in packet.first and gateway.id not in self._nameless:
+            self._nameless.add(gateway.id)
+            log.warning("nas_not_named gateway=%s; answered all the same", gateway.name)
+
     def authorize(
         self,
         exchange: Exchange,
@@ -202,6 +215,8 @@ class Aaa:
             or (password is None and USER_PASSWORD in packet.first)
             or (USER_PASSWORD in packet.first and CHAP_PASSWORD in packet.first)
             or packet.first.get(SERVICE_TYPE) in _SERVICES_FOR_ADMINS
+            # We never sent one (RFC 2865 5.24, conformance item 19).
+            or STATE in packet.first
         ):
             self._reject(exchange, gateway, mac, "", Reason.BAD_REQUEST, None, key)
             return

@@ -22,10 +22,12 @@ from radius.packet import (
     CLASS,
     IDLE_TIMEOUT,
     MESSAGE_AUTHENTICATOR,
+    NAS_IDENTIFIER,
     PROXY_STATE,
     REPLY_MESSAGE,
     SERVICE_TYPE,
     SESSION_TIMEOUT,
+    STATE,
     USER_NAME,
     USER_PASSWORD,
     PacketError,
@@ -254,5 +256,33 @@ def test_an_unsigned_password_that_is_noise_hints_at_a_wrong_secret_without_show
             assert reply is not None and reply.code == ACCESS_REJECT
             assert ("possible_wrong_secret gateway=pos-1" in caplog.text) == (secret != SECRET)
         assert SECRET not in caplog.text and code not in caplog.text
+
+    run(tmp_path, story)
+
+
+def test_a_state_that_was_never_sent_is_refused(tmp_path: Path) -> None:
+    """Conformance item 19."""
+
+    async def story(rig: NodeRig) -> None:
+        [(_, code)] = await rig.cards("p")
+        reply = await rig.access(GW, code, code, PHONE_A, more=attribute(STATE, b"old"))
+        assert reply is not None and reply.code == ACCESS_REJECT
+        assert rig.show(code)["state"] == "unused"
+
+    run(tmp_path, story)
+
+
+def test_a_gateway_that_does_not_name_itself_is_answered_and_noted_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Conformance item 16."""
+
+    async def story(rig: NodeRig) -> None:
+        [(_, code)] = await rig.cards("p")
+        for named in (b"pos-1", b"", b""):
+            more = attribute(NAS_IDENTIFIER, named) if named else b""
+            reply = await rig.access(GW, code, code, PHONE_A, more=more)
+            assert reply is not None and reply.code == ACCESS_ACCEPT
+            assert caplog.text.count("nas_not_named") == (0 if named else 1)
 
     run(tmp_path, story)
