@@ -9,7 +9,7 @@ event loop; the reader is a second, read-only connection for point reads by key,
 import asyncio
 import re
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -50,9 +50,20 @@ def migrations() -> list[tuple[int, list[str]]]:
     steps = []
     for path in sorted(MIGRATIONS.glob("[0-9]*.sql")):
         text = re.sub(r"--[^\n]*", "", path.read_text(encoding="utf-8"))
-        statements = [statement.strip() for statement in text.split(";") if statement.strip()]
+        statements = list(_statements(text))
         steps.append((int(path.name.split("_")[0]), statements))
     return steps
+
+
+def _statements(text: str) -> Iterator[str]:
+    """The statements of a script; a trigger's own semicolons do not part it."""
+    statement = ""
+    for piece in text.split(";"):
+        statement += piece + ";"
+        if sqlite3.complete_statement(statement):
+            if statement.strip(" \n;"):
+                yield statement.strip()
+            statement = ""
 
 
 def migrate(path: Path, steps: Sequence[tuple[int, Iterable[str]]] | None = None) -> None:
