@@ -9,13 +9,14 @@ import asyncio
 import functools
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping, Set
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from portal import class_attribute
 from portal.accounting import Accounting
-from portal.accounts import Accounts, Card, Device
+from portal.accounts import Accept, Accounts, Card, Device
 from portal.admin import Admin, Gateway
 from portal.commit import GroupCommit
 from portal.domain import voucher
@@ -63,6 +64,8 @@ REJECT_KEPT_S = 5.0
 """A reason to refuse can go away (a move, a phone that left), so it is kept for retransmissions
 only."""
 DECISIONS_KEPT = 5_000
+REFUSED_PHONE_KEPT_S = 300.0
+"""So long the desk sees why a phone was refused (portal/phones.py)."""
 REFUSAL_KEPT_S = 60.0
 _SERVICES_FOR_ADMINS = (b"\0\0\0\6", b"\0\0\0\7")
 """Administrative and NAS-Prompt (RFC 2865 5.6): nothing a card may open."""
@@ -81,6 +84,7 @@ REPLY_MESSAGES = {
     Reason.IN_USE: "Kode ini sedang dipakai di HP lain.",
     Reason.TOO_MANY_MISSES: "Terlalu sering salah. Tunggu sebentar.",
     Reason.DISK_FULL: "Maaf, penyimpanan alat kami penuh. Hubungi petugas.",
+    Reason.BLOCKED: "HP ini diblokir petugas. Hubungi petugas.",
     Reason.UNKNOWN_PHONE: "Ketik kode di kartu Anda.",
 }
 _WRONG = "Kode salah. Cocokkan lagi dengan kartu."
@@ -102,6 +106,18 @@ class _Known(NamedTuple):
         return self.device is None or self.device.session_id == self.session_id
 
 
+class _Login(NamedTuple):
+    """An Accept that waits for its commit."""
+
+    waiting: list[Exchange]
+    """The request and its retransmissions."""
+    key: tuple[object, ...] | None
+    attributes: bytes
+    device: Device
+    session_id: int
+    accept: Accept | None
+
+
 class Aaa:
     """The RADIUS server's handler."""
 
@@ -119,6 +135,9 @@ class Aaa:
         now: Callable[[], int],
         elapsed_s: Callable[[], float],
         is_disk_full: Callable[[], bool],
+        blocked: Set[tuple[int, str]] = frozenset(),
+        known_devices: Mapping[tuple[int, str], int] = MappingProxyType({}),
+        device_cards: Container[int] = frozenset(),
     ):
         self._admin = admin
         self._accounts = accounts
@@ -131,10 +150,17 @@ class Aaa:
         self._now = now
         self._elapsed_s = elapsed_s
         self._is_disk_full = is_disk_full
+        # Both by (site, MAC): phones that may not come in, and the cards of known devices.
+        self._blocked = blocked
+        self._known_devices = known_devices
+        self._device_cards = device_cards
         self._decisions: dict[tuple[object, ...], _Known | list[Exchange]] = {}
         self._refusals: OrderedDict[tuple[int, str], tuple[float, Reason, int | None]] = (
             OrderedDict()
         )
+        self.refused_phones: OrderedDict[tuple[int, str], tuple[float, Reason, str]] = OrderedDict()
+        """(gateway, MAC) -> when it was refused last, by elapsed time, why, and with which card;
+        the latest at the end."""
         self._nameless: set[int] = set()
         self.reject_after_s = REJECT_AFTER_S
         self.heard_s: dict[int, float] = {}
@@ -207,6 +233,9 @@ class Aaa:
         """Decide a login that was not decided before, and answer it."""
         packet = exchange.packet
         mac = calling_mac(packet)
+        if self._blocked and mac is not None and (gateway.site_id, mac) in self._blocked:
+            self._reject(exchange, gateway, mac, "", Reason.BLOCKED, None, key)
+            return
         if not self.is_healthy():
             self._reject(exchange, gateway, mac, "", Reason.DISK_FULL, None, key)
             return
@@ -232,6 +261,15 @@ class Aaa:
             self._reject(exchange, gateway, mac, name, found, None, key)
             return
         card = found
+        accept = self._grants.again(card, mac, gateway.id, is_typed)
+        if accept is not None:
+            if key is not None:
+                until_s = self._elapsed_s() + DECISION_KEPT_S
+                device = card.account.devices[mac or NO_PHONE]
+                known = _Known(until_s, ACCESS_ACCEPT, accept.attributes, device, accept.session_id)
+                self._keep(key, known)
+            exchange.answer(ACCESS_ACCEPT, accept.attributes)
+            return
         decision = self._grants.decide(card, mac)
         if isinstance(decision, Refusal):
             self._reject(
@@ -239,43 +277,37 @@ class Aaa:
             )
             return
         profile = self._admin.profiles_by_name[card.account.profile]
-        session_id, must_wait = self._grants.take(
+        session_id = self._grants.take(
             card, mac, gateway.id, decision, remember=profile.remember_phone and mac is not None
         )
         device = card.account.devices[mac or NO_PHONE]
         attributes = self._accept(gateway, profile, decision, session_id, card, is_typed)
+        accept = self._grants.accept(card, device, decision, attributes, is_typed)
         if log.isEnabledFor(logging.DEBUG):
             log.debug(
                 "access_accept gateway=%s serial=%s calling_station_id=%s session=%d",
                 *(gateway.name, card.serial, mac, session_id),
             )
-        if not must_wait:
-            if key is not None:
-                until_s = self._elapsed_s() + DECISION_KEPT_S
-                self._keep(key, _Known(until_s, ACCESS_ACCEPT, attributes, device, session_id))
-            exchange.answer(ACCESS_ACCEPT, attributes)
-            return
         waiting = [exchange]
         if key is not None:
             self._keep(key, waiting)
-        self._commit.then(self._answer_waiting, (waiting, key, attributes, device, session_id))
+        login = _Login(waiting, key, attributes, device, session_id, accept)
+        self._commit.then(self._answer_waiting, login)
 
-    def _answer_waiting(
-        self,
-        is_committed: bool,
-        login: tuple[list[Exchange], tuple[object, ...] | None, bytes, Device, int],
-    ) -> None:
-        waiting, key, attributes, device, session_id = login
-        code = ACCESS_ACCEPT
+    def _answer_waiting(self, is_committed: bool, login: _Login) -> None:
+        """Tell the grant, now that it is set aside on disk."""
+        code, attributes, key = ACCESS_ACCEPT, login.attributes, login.key
         if not is_committed:
             code = ACCESS_REJECT
             attributes = text_attribute(REPLY_MESSAGE, REPLY_MESSAGES[Reason.DISK_FULL])
+        elif login.device.session_id == login.session_id:
+            login.device.accept = login.accept
         if key is not None:
             self._decisions.pop(key, None)
             if is_committed:
                 until_s = self._elapsed_s() + DECISION_KEPT_S
-                self._keep(key, _Known(until_s, code, attributes, device, session_id))
-        for exchange in waiting:
+                self._keep(key, _Known(until_s, code, attributes, login.device, login.session_id))
+        for exchange in login.waiting:
             exchange.answer(code, attributes)
 
     def _keep(self, key: tuple[object, ...], decision: _Known | list[Exchange]) -> None:
@@ -329,7 +361,7 @@ class Aaa:
             card = self._accounts.card_of_code(code, now)
         if card is None:
             if voucher.is_well_formed(code or ""):
-                self._misses.miss(client, None, elapsed_s)
+                self._misses.miss(client, None, elapsed_s, at_site=gateway.site_id)
             return Reason.WRONG_PASSWORD, False
         return card, True
 
@@ -337,10 +369,16 @@ class Aaa:
         """The card of a phone that comes back without typing (design, MAC return)."""
         if not gateway.mac_auth or mac is None:
             return Reason.UNKNOWN_PHONE
+        device_card = self._known_devices.get((gateway.site_id, mac))
+        if device_card is not None:
+            return self._accounts.card(device_card, now) or Reason.UNKNOWN_PHONE
         found = self._accounts.card_of_phone(mac, now)
         if found is None or not found[1]:
             return Reason.UNKNOWN_PHONE
         card = found[0]
+        if card.id in self._device_cards:
+            # A known device at a gateway of another site.
+            return Reason.UNKNOWN_PHONE
         if not self._admin.profiles_by_name[card.account.profile].remember_phone:
             return Reason.UNKNOWN_PHONE
         return card
@@ -425,6 +463,8 @@ class Aaa:
                 self._refusals.move_to_end((gateway.id, who))
         while len(self._refusals) > DECISIONS_KEPT:
             self._refusals.popitem(last=False)
+        if mac is not None:
+            self.note_refused(gateway.id, mac, reason, serial)
         if key is not None:
             self._keep(key, _Known(elapsed_s + REJECT_KEPT_S, ACCESS_REJECT, attributes))
         if is_return:
@@ -433,6 +473,19 @@ class Aaa:
         asyncio.get_running_loop().call_later(
             self.reject_after_s, exchange.answer, ACCESS_REJECT, attributes
         )
+
+    def note_refused(self, gateway_id: int, mac: str, reason: Reason, serial: str) -> None:
+        """Keep for the desk that a phone was refused, here or at the portal's door. A phone that
+        only asks whether it may return does not hide why a code was refused a moment ago."""
+        elapsed_s = self._elapsed_s()
+        known = self.refused_phones.get((gateway_id, mac))
+        if known is not None and reason is Reason.UNKNOWN_PHONE and known[1] is not reason:
+            if elapsed_s - known[0] < REFUSED_PHONE_KEPT_S:
+                return
+        self.refused_phones[(gateway_id, mac)] = (elapsed_s, reason, serial)
+        self.refused_phones.move_to_end((gateway_id, mac))
+        if len(self.refused_phones) > DECISIONS_KEPT:
+            self.refused_phones.popitem(last=False)
 
     def last_refusal(
         self, gateway_id: int | None, serial: str | None, mac: str | None

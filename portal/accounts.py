@@ -10,11 +10,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from portal.domain import quota
 from portal.domain.profile import Profile
-from portal.domain.quota import NOBODY, Held, Usage
+from portal.domain.quota import NOBODY, Held, Left, Usage
 from portal.domain.session import Session
 from portal.store.batch import Batch
 from portal.store.db import Row
@@ -24,6 +25,22 @@ ACCOUNTS_KEPT = 12_000
 """About 2 kB each; the cards of one big village fit."""
 SILENT_INTERIMS = 3
 """Without a word for so many interims a session or grant is stale (design, quota rule 5)."""
+
+
+class Accept(NamedTuple):
+    """What a phone was told when it logged in, and all that this was decided on."""
+
+    attributes: bytes
+    session_id: int
+    card_id: int
+    gateway_id: int
+    is_typed: bool
+    """It carries the serial, since a person named the card otherwise."""
+    is_remembered: bool
+    left: Left
+    profile: Profile
+    until_at: int
+    """Until then its Session-Timeout reaches no edge: an end of validity or an hour of closing."""
 
 
 @dataclass(slots=True, eq=False)
@@ -40,30 +57,11 @@ class Device:
     granted_at: int = 0
     heard_s: float = 0.0
     """Elapsed-time reading of the Accept, to tell a fresh one from one that led to nothing."""
-    durable_octets: int | None = 0
-    """What the stored row says it holds: a grant not above it needs no new commit."""
-    durable_s: int | None = 0
-    durable_id: int | None = None
-    """The session the stored row names; None when it holds nothing, or is being written just now
-    and the disk may have the old one or the new."""
     displaced_id: int = 0
     """The newest session whose grant was taken away: should it only be heard of now, it holds
     nothing."""
-
-    def is_covered(self, sessions: dict[int, Session]) -> bool:
-        """Whether the stored row already sets aside at least what this phone now holds, beyond what
-        the session it names has used; `sessions` are the open ones of the account."""
-        if self.durable_id is None:
-            return False
-        session = sessions.get(self.durable_id)
-        used, used_s = (0, 0) if session is None else (session.octets, session.counted_s)
-        return _covers(self.durable_octets, self.granted_octets, used) and _covers(
-            self.durable_s, self.granted_s, used_s
-        )
-
-
-def _covers(stored: int | None, granted: int | None, used: int) -> bool:
-    return stored is None or (granted is not None and granted + used <= stored)
+    accept: Accept | None = None
+    """The last answer, to be given again to a phone that asks again before its session began."""
 
 
 @dataclass(slots=True, eq=False)
@@ -82,6 +80,8 @@ class Account:
     move_day: str | None = None
     move_count: int = 0
     last_session_id: int | None = None
+    extra_valid_s: int = 0
+    """What people added to the validity that the profile gives."""
     devices: dict[str, Device] = field(default_factory=dict)
     sessions: dict[int, Session] = field(default_factory=dict)
     """Open sessions by id."""
@@ -155,6 +155,7 @@ class Accounts:
         self._dirty_accounts: set[Account] = set()
         self._dirty_devices: dict[tuple[int, str], Device] = {}
         self._usage: list[tuple[int, str, int, int]] = []
+        self._site_usage: dict[tuple[int, str], list[int]] = {}
         self._first_used: list[tuple[int]] = []
         self._in_flight: set[int] = set()
         self._unstarted: dict[tuple[int, str], tuple[Account, Device]] = {}
@@ -293,7 +294,10 @@ class Accounts:
             move_day=row["move_day"],
             move_count=row["move_count"],
             last_session_id=row["last_session_id"],
+            extra_valid_s=row["extra_valid_s"],
         )
+        if row["has_credit"]:
+            self._load_credits(account, now)
         for found in devices:
             device = account.devices[found["mac"]] = Device(
                 mac=found["mac"],
@@ -304,9 +308,6 @@ class Accounts:
                 granted_s=found["granted_s"],
                 granted_at=found["granted_at"],
                 heard_s=self._elapsed_s(),
-                durable_octets=found["granted_octets"],
-                durable_s=found["granted_s"],
-                durable_id=found["session_id"],
             )
             if device.session_id is not None:
                 self.granted(account, device)
@@ -322,10 +323,13 @@ class Accounts:
             return
         excess = len(self._accounts) - self._kept + self._kept // 8
         newest = next(reversed(self._accounts))
+        journaled = self._store.journal.account_ids()
         for account_id, account in list(self._accounts.items()):
             if excess <= 0:
                 return
             if account_id == newest or account.sessions or account_id in self._in_flight:
+                continue
+            if account_id in journaled:
                 continue
             if account in self._dirty_accounts:
                 continue
@@ -357,6 +361,30 @@ class Accounts:
         if newest is not None:
             account.card_id = newest["id"]
 
+    def _load_credits(self, account: Account, now: int) -> None:
+        account.usage.set_credits(
+            (
+                (date.fromisoformat(row["day"]).toordinal(), row["octets"], row["seconds"])
+                for row in self._store.account_credits(account.id)
+            ),
+            now,
+        )
+
+    def refresh(self, account_id: int, now: int) -> None:
+        """Take in what people changed on disk: top-ups, validity, and at the next use the cards.
+
+        Read back rather than added here, for the account may have been dropped and loaded again
+        while the change was being written.
+        """
+        account = self._accounts.get(account_id)
+        if account is None:
+            return
+        self.forget_card(account_id)
+        row = self._store.current_voucher(account_id)
+        if row is not None:
+            account.extra_valid_s = row["extra_valid_s"]
+            self._load_credits(account, now)
+
     def used(self, account: Account) -> None:
         """Note that an account is in use, so that it is not the first to be dropped."""
         self._accounts.move_to_end(account.id)
@@ -384,6 +412,14 @@ class Accounts:
     def granted(self, account: Account, device: Device) -> None:
         """A phone holds a grant whose session has not been heard of yet."""
         self._unstarted[(account.id, device.mac)] = (account, device)
+
+    def unstarted(self) -> list[tuple[Account, Device]]:
+        """Phones whose grant has led to no session yet, with their accounts."""
+        return [
+            (account, device)
+            for account, device in self._unstarted.values()
+            if device.session_id is not None and device.session_id not in account.sessions
+        ]
 
     def release_unstarted(self, interim_of: Callable[[str], int]) -> int:
         """Let go of grants that led to no session within three interims; return how many.
@@ -436,14 +472,11 @@ class Accounts:
     def flush(self, account: Account, session: Session) -> None:
         """Move what a session has pending into the day totals, with the next commit."""
         if session.pending_octets or session.pending_s:
-            self._usage.append(
-                (
-                    account.id,
-                    date.fromordinal(session.pending_day).isoformat(),
-                    session.pending_octets,
-                    session.pending_s,
-                )
-            )
+            day = date.fromordinal(session.pending_day).isoformat()
+            self._usage.append((account.id, day, session.pending_octets, session.pending_s))
+            of_site = self._site_usage.setdefault((session.site_id, day), [0, 0])
+            of_site[0] += session.pending_octets
+            of_site[1] += session.pending_s
             account.flushed_octets += session.pending_octets
             account.flushed_s += session.pending_s
             session.pending_octets = session.pending_s = 0
@@ -456,10 +489,14 @@ class Accounts:
         """Put everything unwritten into a batch; call the result with whether it was committed."""
         accounts, devices = self._dirty_accounts, self._dirty_devices
         usage, first_used = self._usage, self._first_used
+        site_usage, self._site_usage = self._site_usage, {}
         self._dirty_accounts, self._dirty_devices = set(), {}
         self._usage, self._first_used = [], []
         self._in_flight = {a.id for a in accounts} | {account_id for account_id, _ in devices}
         batch.usage = usage
+        batch.site_usage = [
+            (site_id, day, amounts[0], amounts[1]) for (site_id, day), amounts in site_usage.items()
+        ]
         batch.used_vouchers = first_used
         batch.accounts = [
             (
@@ -475,20 +512,18 @@ class Accounts:
             )
             for (account_id, _), d in devices.items()
         ]
-        written = [(d, d.session_id, d.granted_octets, d.granted_s) for d in devices.values()]
-        for device in devices.values():
-            device.durable_id = None
 
         def settle(is_committed: bool) -> None:
             self._in_flight = set()
             if is_committed:
-                for device, session_id, octets, seconds in written:
-                    device.durable_id = session_id
-                    device.durable_octets, device.durable_s = octets, seconds
                 return
             self._dirty_accounts |= accounts
             self._dirty_devices = {**devices, **self._dirty_devices}
             self._usage = usage + self._usage
+            for key, (octets, seconds) in site_usage.items():
+                of_site = self._site_usage.setdefault(key, [0, 0])
+                of_site[0] += octets
+                of_site[1] += seconds
             self._first_used = first_used + self._first_used
 
         return settle

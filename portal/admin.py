@@ -10,11 +10,16 @@ import json
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import Any, Concatenate, ParamSpec, TypeVar
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
-from portal.domain.profile import Profile, change
+from portal import place_values
+from portal.audit import COMMAND_LINE
+from portal.domain.hours import is_open, parse_hours
+from portal.domain.profile import Profile, change, settings
 from portal.errors import UserError
+from portal.store.audit import Deed
 from portal.store.db import Row
 from portal.store.node import NodeStore
 from radius.clients import Client
@@ -25,7 +30,15 @@ SECRET_OCTETS = 18
 SECRET_SHORTEST = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _SITE_CODE = re.compile(r"[A-Z0-9][A-Z0-9-]{0,15}")
-_SITE_FIELDS = ("name", "zone", "helper", "power_window", "announcement")
+
+
+@lru_cache(maxsize=64)
+def _hours(text: str) -> str | None:
+    """`text` in the form of domain.hours, None for nothing and for words."""
+    try:
+        return parse_hours(text) if text else None
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +49,23 @@ class Site:
     code: str
     name: str
     zone: str
-    helper: str
+    helper: str = ""
     """Who helps and how to reach them, as residents read it."""
-    power_window: str
-    """When there is electricity, in words; empty: always."""
-    announcement: str
+    power_window: str = ""
+    """When there is electricity, in the form of domain.hours; an old database may still have words.
+    Empty: always."""
+    wifi_name: str = ""
+    """The network's name as phones list it; empty where it is the site's name."""
+    counter: str = ""
+    """Where cards are given, in words."""
+    opening_hours: str = ""
+    """When cards are given there, in the form of domain.hours."""
+
+    @property
+    def power_hours(self) -> str | None:
+        """The power window in the form of domain.hours; None: always, or words that only people
+        understand."""
+        return _hours(self.power_window)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +118,13 @@ def _one_at_a_time(
 class Admin:
     """The node's sites, gateways and profiles."""
 
-    def __init__(self, store: NodeStore, *, random_token: Callable[[int], str]):
+    def __init__(
+        self, store: NodeStore, *, random_token: Callable[[int], str], now: Callable[[], int]
+    ):
         self.lock = asyncio.Lock()
         self._store = store
         self._random_token = random_token
+        self._now = now
         self._on_change: Callable[[], None] = lambda: None
         self.sites_by_id: dict[int, Site] = {row["id"]: _site(row) for row in store.sites()}
         self.gateways_by_id: dict[int, Gateway] = {
@@ -124,6 +152,12 @@ class Admin:
         if name not in self._zones:
             self._zones[name] = ZoneInfo(name)
         return self._zones[name]
+
+    def is_power_on(self, site_id: int, at: int) -> bool:
+        """Whether the site has electricity at `at` by its power window: outside it silence is no
+        fault."""
+        hours = self.sites_by_id[site_id].power_hours
+        return hours is None or is_open(hours, at, self.zone(site_id))
 
     def site(self, code: str) -> Site:
         """The site with this code; raises UserError when there is none."""
@@ -208,10 +242,16 @@ class Admin:
                 f"There is no profile {name!r}; the profiles here are {known}."
             ) from None
 
+    def sites_of_profile(self, name: str) -> set[int]:
+        """The sites whose cards follow a profile."""
+        return self._store.sites_of_profile(name)
+
     # -- sites -----------------------------------------------------------------------------
 
     @_one_at_a_time
-    async def add_site(self, code: str, name: str, zone: str) -> Site:
+    async def add_site(
+        self, code: str, name: str, zone: str, *, by: str = COMMAND_LINE, reason: str = ""
+    ) -> Site:
         """Add a site; raises UserError for a bad or known code, an empty name, an unknown zone."""
         code = code.upper()
         if not _SITE_CODE.fullmatch(code):
@@ -220,30 +260,46 @@ class Admin:
             )
         if any(site.code == code for site in self.sites_by_id.values()):
             raise UserError(f"There is a site {code!r} already.")
-        name = _sentence("site name", name, 80)
+        name = place_values.sentence("site name", name, 80)
         if not name:
             raise UserError("The site name is empty; expected what residents call the place.")
-        check_zone(zone)
-        site_id = await self._store.add_site(code, name, zone)
-        site = Site(site_id, code, name, zone, "", "", "")
+        place_values.check_zone(zone)
+        deed = Deed(by, "site.add", None, code, reason, f"{name}, {zone}")
+        site_id = await self._store.add_site(code, name, zone, at=self._now(), deed=deed)
+        site = Site(site_id, code, name, zone)
         self.sites_by_id[site_id] = site
         return site
 
     @_one_at_a_time
-    async def set_site(self, code: str, fields: Mapping[str, str]) -> Site:
-        """Change a site's name, zone, helper, power window or announcement."""
+    async def set_site(
+        self,
+        code: str,
+        fields: Mapping[str, str],
+        *,
+        by: str = COMMAND_LINE,
+        reason: str = "",
+    ) -> Site:
+        """Change a site's name, zone, helper, power window, Wi-Fi name, counter, opening hours."""
         site = self.site(code)
         changes: dict[str, str] = {}
         for field, value in fields.items():
-            if field not in _SITE_FIELDS:
-                raise UserError(f"A site has no {field!r}; expected {', '.join(_SITE_FIELDS)}.")
-            changes[field] = _sentence(f"site {field}", value, 200)
+            changes[field] = place_values.site_value(field, value)
         if changes.get("name") == "":
             raise UserError("The site name is empty; expected what residents call the place.")
         if "zone" in changes:
-            check_zone(changes["zone"])
+            place_values.check_zone(changes["zone"])
+        before = asdict(site)
+        changes = {field: value for field, value in changes.items() if value != before[field]}
         if changes:
-            await self._store.set_site(site.id, changes)
+            deed = Deed(
+                by,
+                "site.set",
+                site.id,
+                site.code,
+                reason,
+                place_values.differences(before, changes),
+            )
+            await self._store.set_site(site.id, changes, at=self._now(), deed=deed)
             columns: dict[str, Any] = dict(changes)
             site = replace(site, **columns)
             self.sites_by_id[site.id] = site
@@ -263,6 +319,8 @@ class Admin:
         secret: str | None = None,
         uam_secret: str | None = None,
         mac_auth: bool = True,
+        by: str = COMMAND_LINE,
+        reason: str = "",
     ) -> Gateway:
         """Add a gateway; secrets not given are generated, `uam_secret` "none" leaves it out."""
         if not _NAME.fullmatch(name):
@@ -275,8 +333,8 @@ class Admin:
             "site_id": self.only_site(site).id,
             "name": name,
             "family": self._family(family),
-            "address": _network(address),
-            "nas_id": _nas_id(nas_id),
+            "address": place_values.network(address),
+            "nas_id": place_values.nas_id(nas_id),
             "secret": self._secret("secret", secret),
             "uam_secret": None if uam_secret == "none" else self._secret("uam-secret", uam_secret),
             "mac_auth": mac_auth,
@@ -285,13 +343,22 @@ class Admin:
         if secret is None and shared:
             columns["secret"] = shared[0].secret
         self._check_neighbours(columns, shared)
-        gateway_id = await self._store.add_gateway(columns)
+        details = f"{columns['family']} {columns['address']}"
+        deed = Deed(by, "gateway.add", columns["site_id"], name, reason, details)
+        gateway_id = await self._store.add_gateway(columns, at=self._now(), deed=deed)
         return self._take_gateway(
             Gateway(id=gateway_id, login_base=None, sends_gigawords=False, **columns)
         )
 
     @_one_at_a_time
-    async def set_gateway(self, name: str, changes: Mapping[str, Any]) -> Gateway:
+    async def set_gateway(
+        self,
+        name: str,
+        changes: Mapping[str, Any],
+        *,
+        by: str = COMMAND_LINE,
+        reason: str = "",
+    ) -> Gateway:
         """Change a gateway: family, address, site, nas_id, secret, uam_secret, mac_auth."""
         gateway = self.gateway(name)
         columns: dict[str, Any] = {}
@@ -300,11 +367,11 @@ class Admin:
                 case "family":
                     columns["family"] = self._family(value)
                 case "address":
-                    columns["address"] = _network(value)
+                    columns["address"] = place_values.network(value)
                 case "site":
                     columns["site_id"] = self.site(value).id
                 case "nas_id":
-                    columns["nas_id"] = _nas_id(None if value == "none" else value)
+                    columns["nas_id"] = place_values.nas_id(None if value == "none" else value)
                 case "secret":
                     columns["secret"] = self._secret("secret", value)
                 case "uam_secret":
@@ -320,14 +387,17 @@ class Admin:
         changed = replace(gateway, **columns)
         neighbours = [g for g in self._neighbours(changed.address) if g.id != gateway.id]
         self._check_neighbours(asdict(changed), neighbours)
-        await self._store.set_gateway(gateway.id, columns)
+        details = place_values.differences(asdict(gateway), columns)
+        deed = Deed(by, "gateway.set", changed.site_id, name, reason, details)
+        await self._store.set_gateway(gateway.id, columns, at=self._now(), deed=deed)
         return self._take_gateway(changed)
 
     @_one_at_a_time
-    async def remove_gateway(self, name: str) -> None:
+    async def remove_gateway(self, name: str, *, by: str = COMMAND_LINE, reason: str = "") -> None:
         """Forget a gateway: its packets are unknown from the next on."""
         gateway = self.gateway(name)
-        await self._store.remove_gateway(gateway.id)
+        deed = Deed(by, "gateway.remove", gateway.site_id, name, reason)
+        await self._store.remove_gateway(gateway.id, at=self._now(), deed=deed)
         del self.gateways_by_id[gateway.id]
         self._removed_names[gateway.id] = gateway.name
         self._on_change()
@@ -396,73 +466,47 @@ class Admin:
     # -- profiles --------------------------------------------------------------------------
 
     @_one_at_a_time
-    async def set_profile(self, name: str, changes: Mapping[str, str]) -> Profile:
-        """Add or change a profile from the command line's texts; cards follow at the next login."""
+    async def set_profile(
+        self,
+        name: str,
+        changes: Mapping[str, str],
+        *,
+        by: str = COMMAND_LINE,
+        reason: str = "",
+        site_id: int | None = None,
+    ) -> Profile:
+        """Add or change a profile from the command line's texts; cards follow at the next login.
+
+        `site_id`: the site whose operators may read it in the audit; None: admins only.
+        """
         if not _NAME.fullmatch(name):
             raise UserError(
                 f"The profile name is {name!r}; expected letters, digits, dots, dashes."
             )
+        old = self.profiles_by_name.get(name)
         try:
-            profile = change(self.profiles_by_name.get(name, Profile(name)), **changes)
+            profile = change(old or Profile(name), **changes)
         except ValueError as error:
-            raise UserError(f"{_capital(str(error))}.") from error
-        await self._store.set_profile(name, json.dumps(limits_of(profile)))
+            raise UserError(f"{place_values.capital(str(error))}.") from error
+        if profile == old:
+            return profile
+        before, after = settings(old or Profile(name)), settings(profile)
+        details = place_values.differences(
+            before, {key: after[key] for key in after if after[key] != before[key]}
+        )
+        deed = Deed(by, "profile.set", site_id, name, reason, details)
+        limits = json.dumps(place_values.limits_of(profile))
+        await self._store.set_profile(name, limits, at=self._now(), deed=deed)
         self.profiles_by_name[name] = profile
         return profile
 
     @_one_at_a_time
-    async def remove_profile(self, name: str) -> None:
+    async def remove_profile(self, name: str, *, by: str = COMMAND_LINE, reason: str = "") -> None:
         """Remove a profile that no card follows."""
         self.profile(name)
         count = self._store.count_vouchers(name)
         if count:
             raise UserError(f"Profile {name!r} has {count} cards; it can be removed when none do.")
-        await self._store.remove_profile(name)
+        deed = Deed(by, "profile.remove", None, name, reason)
+        await self._store.remove_profile(name, at=self._now(), deed=deed)
         del self.profiles_by_name[name]
-
-
-def limits_of(profile: Profile) -> dict[str, Any]:
-    """What a profile says beyond the defaults."""
-    defaults = asdict(Profile(profile.name))
-    return {key: value for key, value in asdict(profile).items() if value != defaults[key]}
-
-
-def check_zone(zone: str) -> None:
-    """Raise UserError when the zone is not in the tz database."""
-    try:
-        ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise UserError(
-            f"The zone is {zone!r}; expected a name such as Asia/Jakarta, Asia/Makassar or"
-            " Asia/Jayapura."
-        ) from error
-
-
-def _network(text: str) -> str:
-    try:
-        network = ipaddress.ip_network(text)
-    except ValueError as error:
-        raise UserError(
-            f"The gateway address is {text!r}; expected an address such as 10.1.0.1 or a network"
-            " such as 10.1.0.0/24."
-        ) from error
-    return str(network.network_address) if network.num_addresses == 1 else str(network)
-
-
-def _nas_id(text: str | None) -> str | None:
-    if text is None or text == "":
-        return None
-    if len(text.encode()) > 253 or not text.isprintable():
-        raise UserError("The NAS-Identifier is unusable; expected up to 253 printable octets.")
-    return text
-
-
-def _sentence(what: str, text: str, longest: int) -> str:
-    text = " ".join(text.split())
-    if len(text) > longest:
-        raise UserError(f"The {what} has {len(text)} characters; expected at most {longest}.")
-    return text
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:].rstrip(".")

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 from portal import keys as node_keys
 from portal.control import Report
 from portal.errors import UserError
+from portal.health import NIGHTLY_DIRECTORY
 from portal.node import Node
 from portal.settings import FILE_NAME as SETTINGS_NAME
 from portal.store import db, restored
@@ -29,7 +30,6 @@ from portal.store import db, restored
 ABOUT_NAME = "backup.json"
 FORMAT = 1
 NIGHTLY_KEPT = 3
-NIGHTLY_DIRECTORY = "backups"
 _CHUNK_OCTETS = 1 << 20
 _UNFINISHED_S = 86_400
 _MEMBERS = (db.FILE_NAME, node_keys.FILE_NAME, SETTINGS_NAME)

@@ -16,16 +16,14 @@ from typing import Any
 
 from portal import control, settings
 from portal import keys as node_keys
+from portal.alerts import FREE_AT_LEAST_OCTETS
 from portal.errors import UserError
+from portal.link_watch import HEARD_S
 from portal.setting_values import Listen
 from portal.settings import Settings
 from portal.store import db
 from portal.terminal import duration, octets, plural, when
 
-FREE_AT_LEAST = 200_000_000
-"""Octets below which a village's box fills up within months, not years."""
-SILENT_S = 900
-"""Three interims of five minutes: a gateway with phones behind it is heard more often."""
 PROGRAM_FROM = datetime(2026, 11, 1, tzinfo=UTC)
 """No clock is right that says earlier: the program did not exist."""
 _TIME_SERVICE = Path("/run/systemd/timesync/synchronized")
@@ -55,6 +53,7 @@ def look(directory: Path, call: Callable[[str], Any]) -> dict[str, Any]:
     findings.append(_keys(directory))
     if found is not None:
         findings += _ports(found, status)
+        findings += _desk(found, status)
         findings += _backhaul(found, status)
     findings.append(_clock(directory, status))
     findings.append(_disk(directory))
@@ -183,6 +182,16 @@ def _ports(found: Settings, status: dict[str, Any] | None) -> Iterator[Finding]:
                 yield problem(name) if problem else Finding(name, OK, f"{entry} is free")
 
 
+def _desk(found: Settings, status: dict[str, Any] | None) -> Iterator[Finding]:
+    """Where operators find their desk."""
+    if status is not None:
+        yield Finding("desk", OK, "open at " + ", ".join(status["desk"]["urls"]))
+        for warning in status["desk"]["warnings"]:
+            yield Finding("desk", WARNING, warning)
+    elif not found.http.operator_listen:
+        yield Finding("desk", OK, "on loopback and on private addresses away from phones")
+
+
 def _bind(entry: Listen, kind: socket.SocketKind) -> Callable[[str], Finding] | None:
     """None when this program could listen there now, else the finding for a name."""
     family = socket.AF_INET6 if ":" in entry.host else socket.AF_INET
@@ -254,7 +263,7 @@ def _disk(directory: Path) -> Finding:
     except OSError as error:
         return Finding("disk", WARNING, f"not known: {error.strerror}")
     free = found.f_bavail * found.f_frsize
-    return Finding("disk", OK if free >= FREE_AT_LEAST else WARNING, f"{octets(free)} free")
+    return Finding("disk", OK if free >= FREE_AT_LEAST_OCTETS else WARNING, f"{octets(free)} free")
 
 
 def _gateways(status: dict[str, Any] | None) -> Iterator[Finding]:
@@ -270,4 +279,4 @@ def _gateways(status: dict[str, Any] | None) -> Iterator[Finding]:
             continue
         silent_s = max(0, status["now_at"] - heard_at)
         text = f"heard {duration(silent_s)} ago"
-        yield Finding(name, OK if silent_s <= SILENT_S else WARNING, text)
+        yield Finding(name, OK if silent_s <= HEARD_S else WARNING, text)

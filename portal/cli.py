@@ -13,6 +13,8 @@ from typing import Any
 import click
 
 from portal.cli_cards import session, voucher
+from portal.cli_devices import device
+from portal.cli_operators import operator
 from portal.cli_places import gateway, profile, site, zone_named, zone_option
 from portal.errors import UserError
 from portal.terminal import (
@@ -96,9 +98,11 @@ def init(
                     ("Directory", made["dir"]),
                     ("Sign-in", made["admin"]),
                     ("Password", made["password"]),
+                    ("Recovery sheet", made["recovery_sheet"]),
                 ]
             )
-            + "\n\nThe password is shown only now. Next:\n"
+            + "\n\nThe password is shown only now, and must be changed at the first sign-in. Print"
+            "\nthe recovery sheet: what to do when nobody can sign in, or the box is lost. Next:\n"
             "  pesisir profile set harian --data-day 500MB\n"
             "  pesisir gateway add pos-1 --family mikrotik --address 10.1.0.1\n"
             "  pesisir voucher issue --profile harian --count 10\n"
@@ -237,7 +241,7 @@ def _lost_text(lost: dict[str, Any] | None) -> list[str]:
 # --- the rest
 
 
-for group in (site, gateway, profile, voucher, session):
+for group in (site, gateway, profile, voucher, device, session, operator):
     pesisir.add_command(group)
 
 

@@ -2,10 +2,13 @@
 
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
+from portal import print_file
+from portal.print_layouts import LAYOUT_NAMES
 from portal.terminal import (
     Group,
     call,
@@ -57,13 +60,41 @@ def _spaced(code: str) -> str:
 @click.option(
     "--use-before", metavar="DATE", help="Last day for a first login, such as 2027-01-31."
 )
+@click.option(
+    "--sheet",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Lay the cards out in this new PDF file, readable by its owner only.",
+)
+@click.option(
+    "--layout",
+    metavar="NAME",
+    type=click.Choice(LAYOUT_NAMES),
+    help=f"How: {', '.join(LAYOUT_NAMES)} (else {LAYOUT_NAMES[0]}).",
+)
 @json_option
-def issue_vouchers(as_json: bool, **options: Any) -> None:
-    """Issue a batch of cards and print their codes, which are shown only now."""
+def issue_vouchers(as_json: bool, sheet: Path | None, layout: str | None, **options: Any) -> None:
+    """Issue a batch of cards and print their codes, which are shown only now.
+
+    With --sheet the codes stand in the file and not on the terminal.
+    """
+    if layout is not None and sheet is None:
+        raise click.UsageError("--layout says how a file is laid out; expected --sheet with it")
+    if sheet is not None:
+        print_file.check_new(sheet)
     with progress("Issuing cards") as report:
         batch = call("issue_vouchers", report, **options)
-
-    show(batch, as_json, _batch_text)
+    if sheet is None:
+        show(batch, as_json, _batch_text)
+        return
+    words = call("sheet_words", key=batch["vouchers"][0]["serial"])
+    with progress("Printing cards") as report:
+        print_file.write(sheet, words, batch, layout or LAYOUT_NAMES[0], report)
+    show(
+        {**batch, "sheet": str(sheet)},
+        as_json,
+        lambda done: f"Batch {done['batch']}: {plural(len(done['vouchers']), 'card')} in {sheet}",
+    )
 
 
 def _batch_text(batch: dict[str, Any]) -> str:
@@ -98,21 +129,31 @@ def _keys(words: tuple[str, ...]) -> list[str]:
     return keys + (["".join(parts)] if parts else [])
 
 
+_REASON = click.option(
+    "--reason", metavar="TEXT", required=True, help="Why; it is kept with the card."
+)
 _KEYS = click.argument("words", metavar="CODE|SERIAL...", nargs=-1, required=True)
 
 
+_ONE_KEY = click.argument("words", metavar="CODE|SERIAL", nargs=-1, required=True)
+
+
 @voucher.command("show")
-@click.argument("words", metavar="CODE|SERIAL", nargs=-1, required=True)
+@_ONE_KEY
 @json_option
 def show_voucher(words: tuple[str, ...], as_json: bool) -> None:
     """Show one card: state, used, left.
 
     A code may be typed with its spaces; "-" reads it from the standard input.
     """
+    show(call("show_voucher", key=_one_key(words)), as_json, _voucher_text)
+
+
+def _one_key(words: tuple[str, ...]) -> str:
     keys = _keys(words)
     if len(keys) != 1:
         raise click.UsageError(f"{len(keys)} cards named; expected one code or serial")
-    show(call("show_voucher", key=keys[0]), as_json, _voucher_text)
+    return keys[0]
 
 
 def _voucher_text(found: dict[str, Any]) -> str:
@@ -133,13 +174,31 @@ def _voucher_text(found: dict[str, Any]) -> str:
             ("Used", f"{octets(found['octets_used'])}, {duration(found['seconds_used'])}"),
             ("Left", (", ".join(part for part in left if part) or "unlimited") + resets),
             ("Open sessions", str(found["open_sessions"])),
+            *_told_by_people(found),
         ]
     )
 
 
+def _told_by_people(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """What people did with a card, as far as something is known."""
+    zone = found.get("zone")
+    lines = [
+        ("Issued", f"{when(found['issued_at'], zone)} {found['issued_by']}".rstrip()),
+        ("Note", found["note"]),
+        ("Given", when(found["given_at"], zone, none="")),
+        ("Replaces", found["replaces"] or ""),
+        ("Replaced by", found["replaced_by"] or ""),
+        ("Reason", found["end_reason"] or ""),
+    ]
+    for deed in found.get("history", ()):
+        words = [when(deed["at"], zone), deed["operator"], deed["action"], deed["details"]]
+        lines.append(("Action", "  ".join(word for word in [*words, deed["reason"]] if word)))
+    return [line for line in lines if line[1]]
+
+
 @voucher.command("revoke")
 @_KEYS
-@click.option("--reason", metavar="TEXT", required=True, help="Why; it is kept with the card.")
+@_REASON
 @json_option
 def revoke_vouchers(words: tuple[str, ...], reason: str, as_json: bool) -> None:
     """Revoke cards and cut their phones off."""
@@ -153,11 +212,50 @@ def revoke_vouchers(words: tuple[str, ...], reason: str, as_json: bool) -> None:
 
 @voucher.command("replace")
 @_KEYS
-@click.option("--reason", metavar="TEXT", required=True, help="Why; it is kept with the card.")
+@_REASON
 @json_option
 def replace_vouchers(words: tuple[str, ...], reason: str, as_json: bool) -> None:
-    """Replace lost cards: old codes die, balances move."""
-    show(call("replace_vouchers", keys=_keys(words), reason=reason), as_json, _batch_text)
+    """Replace lost cards: old codes die, balances move.
+
+    A017-05..A017-23 replaces what is still in the drawer of that range: cards given or used are
+    left out.
+    """
+    show(call("replace_vouchers", keys=_keys(words), reason=reason), as_json, _replaced_text)
+
+
+def _replaced_text(batch: dict[str, Any]) -> str:
+    left_out = [f"{entry['serial']} ({entry['why']})" for entry in batch.get("left_out", ())]
+    text = _batch_text(batch)
+    return f"{text}\nLeft out: {', '.join(left_out)}" if left_out else text
+
+
+@voucher.command("top-up")
+@_ONE_KEY
+@click.option("--data", metavar="AMOUNT", help="So much more data: 500MB.")
+@click.option("--time", metavar="T", help="So much more time: 2h.")
+@_REASON
+@json_option
+def top_up_voucher(words: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Let a card use more today, this week and month, and in total.
+
+    A card that was used up works again at once; a phone that is online gets it with its next login.
+    """
+    if options["data"] is None and options["time"] is None:
+        raise click.UsageError("nothing to add; expected --data, --time or both")
+    show(call("top_up_voucher", key=_one_key(words), **options), as_json, _voucher_text)
+
+
+@voucher.command("extend")
+@_ONE_KEY
+@click.option("--for", "span", metavar="T", required=True, help="So much longer: 7d.")
+@_REASON
+@json_option
+def extend_voucher(words: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Let a card live longer, from its end or from now if that is over.
+
+    Before first use the last day for it moves, by whole days.
+    """
+    show(call("extend_voucher", key=_one_key(words), **options), as_json, _voucher_text)
 
 
 @voucher.command("list")

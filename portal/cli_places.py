@@ -60,8 +60,23 @@ def site() -> None:
 
 def _site_options(command: Any) -> Any:
     for option in (
-        click.option("--announcement", metavar="TEXT", help="A line shown on every page."),
-        click.option("--power-window", metavar="TEXT", help='When there is power: "18:00-06:00".'),
+        click.option(
+            "--announcement",
+            metavar="TEXT",
+            help='A line shown on every page until it is changed; "": no more.',
+        ),
+        click.option(
+            "--wifi-name", metavar="NAME", help="The network's name on phones (else the site's)."
+        ),
+        click.option(
+            "--opening-hours", metavar="HOURS", help='When cards are given: "08:00-15:00".'
+        ),
+        click.option("--counter", metavar="TEXT", help="Where cards are given."),
+        click.option(
+            "--power-window",
+            metavar="HOURS",
+            help='When there is power: "18:00-06:00"; "": always. No alarm outside it.',
+        ),
         click.option("--helper", metavar="TEXT", help="Whom residents ask: name and where."),
     ):
         command = option(command)
@@ -76,6 +91,9 @@ def _site_text(found: dict[str, Any]) -> str:
             ("Zone", found["zone"]),
             ("Helper", found["helper"] or "-"),
             ("Power", found["power_window"] or "-"),
+            ("Counter", found["counter"] or "-"),
+            ("Opening hours", found["opening_hours"] or "-"),
+            ("Wi-Fi name", found["wifi_name"] or "-"),
             ("Announcement", found["announcement"] or "-"),
         ]
     )

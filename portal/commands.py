@@ -19,6 +19,7 @@ from portal.domain import profile as profiles_domain
 from portal.domain.profile import Profile
 from portal.errors import UserError
 from portal.node import Node
+from portal.operators import Operator
 from portal.store import db
 from portal.store.db import DatabaseError
 
@@ -68,22 +69,29 @@ async def run_in_directory(
 # --- sites
 
 
-def _site(site: Site) -> dict[str, Any]:
+def _site(node: Node, site: Site) -> dict[str, Any]:
     shown = asdict(site)
     del shown["id"]
-    return shown
+    return {**shown, "announcement": node.notices.lasting(site.id)}
 
 
 async def _sites(node: Node, arguments: Arguments, report: Report) -> object:
-    return [_site(site) for site in node.admin.sites_by_id.values()]
+    return [_site(node, site) for site in node.admin.sites_by_id.values()]
 
 
 async def _add_site(node: Node, arguments: Arguments, report: Report) -> object:
-    return _site(await node.admin.add_site(**arguments))
+    return _site(node, await node.admin.add_site(**arguments))
 
 
 async def _set_site(node: Node, arguments: Arguments, report: Report) -> object:
-    return _site(await node.admin.set_site(arguments["code"], arguments["changes"]))
+    code, changes = arguments["code"], dict(arguments["changes"])
+    words = changes.pop("announcement", None)
+    if words is not None:
+        node.notices.check_words(words)
+    site = await node.admin.set_site(code, changes)
+    if words is not None:
+        await node.notices.set_lasting(code, words)
+    return _site(node, site)
 
 
 # --- gateways
@@ -196,8 +204,30 @@ async def _issue_vouchers(node: Node, arguments: Arguments, report: Report) -> o
     return await node.vouchers.issue(**arguments, report=report)
 
 
+async def _sheet_words(node: Node, arguments: Arguments, report: Report) -> object:
+    """What a sheet of the batch of this card says."""
+    from portal.web.operator import print_words
+    from portal.web.text import Texts
+
+    shown = node.vouchers.show(arguments["key"])
+    site = node.admin.site(shown["site"])
+    sheet = print_words.sheet(
+        Texts().translator(),
+        site,
+        node.admin.profile(shown["profile"]),
+        shown["use_before_at"],
+        zone=node.admin.zone(site.id),
+        now=node.now(),
+        portal_url=node.portal_url(),
+        batch=shown["batch"],
+        note=shown["note"],
+    )
+    return asdict(sheet)
+
+
 async def _show_voucher(node: Node, arguments: Arguments, report: Report) -> object:
-    return _with_zone(node, node.vouchers.show(arguments["key"]))
+    history = await node.vouchers.history(arguments["key"])
+    return _with_zone(node, node.vouchers.show(arguments["key"]) | {"history": history})
 
 
 async def _revoke_vouchers(node: Node, arguments: Arguments, report: Report) -> object:
@@ -206,11 +236,83 @@ async def _revoke_vouchers(node: Node, arguments: Arguments, report: Report) -> 
 
 
 async def _replace_vouchers(node: Node, arguments: Arguments, report: Report) -> object:
-    return await node.vouchers.replace(arguments["keys"], arguments["reason"])
+    keys = arguments["keys"]
+    if len(keys) == 1 and keys[0].count("..") == 1:
+        first, last = keys[0].split("..")
+        return await node.vouchers.replace_range(first, last, arguments["reason"])
+    return await node.vouchers.replace(keys, arguments["reason"])
+
+
+def _parsed(parse: Callable[[str], int], text: str | None) -> int | None:
+    try:
+        return None if text is None else parse(text)
+    except ValueError as error:
+        raise UserError(f"The {error}.") from None
+
+
+async def _top_up_voucher(node: Node, arguments: Arguments, report: Report) -> object:
+    shown = await node.vouchers.top_up(
+        arguments["key"],
+        octets=_parsed(profiles_domain.parse_octets, arguments["data"]),
+        seconds=_parsed(profiles_domain.parse_duration_s, arguments["time"]),
+        reason=arguments["reason"],
+    )
+    return _with_zone(node, shown)
+
+
+async def _extend_voucher(node: Node, arguments: Arguments, report: Report) -> object:
+    seconds = _parsed(profiles_domain.parse_duration_s, arguments["span"]) or 0
+    shown = await node.vouchers.extend(
+        arguments["key"], seconds=seconds, reason=arguments["reason"]
+    )
+    return _with_zone(node, shown)
 
 
 async def _list_vouchers(node: Node, arguments: Arguments, report: Report) -> object:
     return [_with_zone(node, shown) for shown in await node.vouchers.listed(**arguments)]
+
+
+# --- devices
+
+
+async def _devices(node: Node, arguments: Arguments, report: Report) -> object:
+    site = arguments["site"]
+    listed = node.devices.known(None if site is None else node.admin.site(site).id)
+    return [_with_zone(node, shown) for shown in listed]
+
+
+async def _blocked_devices(node: Node, arguments: Arguments, report: Report) -> object:
+    site = arguments["site"]
+    listed = node.devices.blocked(None if site is None else node.admin.site(site).id)
+    return [_with_zone(node, shown) for shown in listed]
+
+
+async def _block_device(node: Node, arguments: Arguments, report: Report) -> object:
+    site_id = node.admin.only_site(arguments["site"]).id
+    return await node.devices.block(arguments["mac"], site_id, arguments["reason"])
+
+
+async def _unblock_device(node: Node, arguments: Arguments, report: Report) -> object:
+    site_id = node.admin.only_site(arguments["site"]).id
+    return await node.devices.unblock(arguments["mac"], site_id, arguments["reason"])
+
+
+async def _add_device(node: Node, arguments: Arguments, report: Report) -> object:
+    return await node.devices.add_known(
+        arguments["name"],
+        arguments["mac"],
+        arguments["profile"],
+        arguments["kind"],
+        _parsed(profiles_domain.parse_duration_s, arguments["alarm_after"]),
+        arguments["site"],
+    )
+
+
+async def _remove_device(node: Node, arguments: Arguments, report: Report) -> object:
+    site = arguments["site"]
+    site_id = None if site is None else node.admin.site(site).id
+    device_id = node.devices.find_known(arguments["name"], site_id)
+    return await node.devices.remove_known(device_id, arguments["reason"])
 
 
 # --- sessions
@@ -254,6 +356,41 @@ async def _disconnect_session(node: Node, arguments: Arguments, report: Report) 
     return await node.history.disconnect(arguments["session_id"])
 
 
+# --- operators
+
+
+def _operator(node: Node, operator: Operator) -> dict[str, Any]:
+    site_id = operator.site_id
+    return {
+        "name": operator.name,
+        "role": operator.role,
+        "site": None if site_id is None else node.admin.sites_by_id[site_id].code,
+        "must_change": operator.must_change,
+        "created_at": operator.created_at,
+    }
+
+
+async def _operators(node: Node, arguments: Arguments, report: Report) -> object:
+    return [_operator(node, operator) for operator in node.operators.all()]
+
+
+async def _add_operator(node: Node, arguments: Arguments, report: Report) -> object:
+    name = arguments["name"]
+    password = await node.operators.add(name, arguments["role"], arguments["site"])
+    return {**_operator(node, node.operators.operator(name)), "password": password}
+
+
+async def _operator_password(node: Node, arguments: Arguments, report: Report) -> object:
+    name = arguments["name"]
+    password = await node.operators.reset_password(name)
+    return {**_operator(node, node.operators.operator(name)), "password": password}
+
+
+async def _remove_operator(node: Node, arguments: Arguments, report: Report) -> object:
+    await node.operators.remove(arguments["name"])
+    return {"name": arguments["name"], "removed": True}
+
+
 # --- the node itself
 
 
@@ -265,6 +402,7 @@ async def _status(node: Node, arguments: Arguments, report: Report) -> object:
             "http": [entry.address for entry in (*http.listen, *http.operator_listen)],
             "radius": [entry.address for entry in (*radius.auth, *radius.acct)],
         },
+        "desk": {"urls": node.desk_urls, "warnings": node.desk_warnings},
         "is_healthy": node.is_healthy(),
         "is_disk_full": node.disk.is_full,
         "free_octets": node.disk.free_octets(),
@@ -299,12 +437,25 @@ TABLE: dict[str, Run] = {
     "set_profile": _set_profile,
     "remove_profile": _remove_profile,
     "issue_vouchers": _issue_vouchers,
+    "sheet_words": _sheet_words,
     "show_voucher": _show_voucher,
     "revoke_vouchers": _revoke_vouchers,
     "replace_vouchers": _replace_vouchers,
     "list_vouchers": _list_vouchers,
+    "top_up_voucher": _top_up_voucher,
+    "extend_voucher": _extend_voucher,
+    "devices": _devices,
+    "blocked_devices": _blocked_devices,
+    "block_device": _block_device,
+    "unblock_device": _unblock_device,
+    "add_device": _add_device,
+    "remove_device": _remove_device,
     "list_sessions": _list_sessions,
     "disconnect_session": _disconnect_session,
+    "operators": _operators,
+    "add_operator": _add_operator,
+    "operator_password": _operator_password,
+    "remove_operator": _remove_operator,
     "status": _status,
     "backup": _backup,
 }

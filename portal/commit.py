@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from portal.store.batch import Batch
 from portal.store.db import DatabaseError
+from portal.store.journal import SETTLE_AT_ROWS
 from portal.store.node import NodeStore
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class GroupCommit:
         *,
         on_failure: Callable[[Exception], None] | None = None,
     ):
-        self._store = store
+        self._journal = store.journal
         self._collectors = collectors
         self._on_failure = on_failure
         self._waiting: list[tuple[Callable[[bool, Any], None], Any]] = []
@@ -67,8 +68,9 @@ class GroupCommit:
         What could not be written stays in memory and is tried again with the next commit. `about`
         is handed to the callback, which saves a closure for each packet.
         """
+        if not self._waiting:
+            self._wake.set()
         self._waiting.append((callback, about))
-        self._wake.set()
 
     async def now(self) -> bool:
         """Write the changes made so far and wait; False when they could not be written."""
@@ -88,18 +90,27 @@ class GroupCommit:
                     callback(is_committed, about)
                 except Exception:
                     log.exception("commit_callback_failed")
+            if is_committed and len(self._journal) >= SETTLE_AT_ROWS:
+                await self.settle()
             if is_last:
                 return
             if not is_committed:
                 await asyncio.sleep(RETRY_S)
                 self._wake.set()
 
+    async def settle(self) -> None:
+        """Bring what is committed into its tables; what fails is tried again the next time."""
+        try:
+            await self._journal.settle()
+        except DatabaseError as error:
+            log.error("settling_failed error=%s", error)
+
     async def _write(self) -> bool:
         batch = Batch()
         settles = [collect(batch) for collect in self._collectors]
         is_committed = False
         try:
-            await self._store.commit(batch)
+            await self._journal.commit(batch)
             is_committed = True
             self.commits += 1
         except Exception as error:

@@ -18,7 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from portal import control, directories, settings
+from portal import control, directories, passwords, settings
+from portal.desk_listeners import LOOPBACK
 from portal.domain import profile as profiles
 from portal.domain import voucher
 from portal.errors import UserError
@@ -109,9 +110,12 @@ def _make(directory: Path) -> None:
         admin="admin",
         values={
             "http.listen": f"{HOST}:8080",
+            "http.operator_listen": f"{HOST}:8090",
             "radius.auth": f"{HOST}:1812",
             "radius.acct": f"{HOST}:1813",
         },
+        # It is printed at every start; whoever wants another one changes it at the desk.
+        must_change=False,
     )
     _mark(directory, {"admin": made["admin"], "password": made["password"]})
 
@@ -154,9 +158,14 @@ class Ports:
         auth = tuple(self.free(listen, socket.SOCK_DGRAM) for listen in wanted.radius.auth)
         acct = tuple(self.free(listen, socket.SOCK_DGRAM) for listen in wanted.radius.acct)
         http = tuple(self.free(listen, socket.SOCK_STREAM) for listen in wanted.http.listen)
+        # A directory of before the desk has no address for it.
+        desk = tuple(
+            self.free(listen, socket.SOCK_STREAM)
+            for listen in wanted.http.operator_listen or (LOOPBACK,)
+        )
         return replace(
             wanted,
-            http=replace(wanted.http, listen=http),
+            http=replace(wanted.http, listen=http, operator_listen=desk),
             radius=replace(wanted.radius, auth=auth, acct=acct),
         )
 
@@ -258,7 +267,6 @@ def _report(
     cards: dict[str, dict[str, Any]],
     remarks: list[str],
 ) -> str:
-    sign_in = json.loads((directory / MARKER).read_text(encoding="utf-8"))
     entry = node.admin.gateway(GATEWAY)
     beside = f"{_program()} --dir {shlex.quote(str(directory))}"
     lines = [
@@ -286,7 +294,8 @@ def _report(
         "",
         f"  Portal       {node.portal_url()}/",
         f"  RADIUS       {_addresses(service)}  secret {entry.secret}",
-        f"  Sign-in      {sign_in.get('admin', 'admin')}  password {sign_in.get('password', '-')}",
+        f"  Desk         {service.desk_urls()[0]}  (give cards, print, see who is online)",
+        f"  Sign-in      {_sign_in(directory, node)}",
         f"  Data         {directory}  (begin again: make run FRESH=1)",
         *(f"  {remark}" for remark in remarks),
         "",
@@ -296,6 +305,18 @@ def _report(
         "",
     ]
     return "\n".join(lines)
+
+
+def _sign_in(directory: Path, node: Node) -> str:
+    """Who signs in at the desk, as far as the demo still knows the password."""
+    made = json.loads((directory / MARKER).read_text(encoding="utf-8"))
+    name, password = made.get("admin", "admin"), made.get("password", "")
+    operator = node.operators.find(name)
+    if operator is None:
+        return "with a name you have added"
+    if not passwords.fits(password, operator.password_hash):
+        return f"{name}  with the password you have set"
+    return f"{name}  password {password}"
 
 
 def _program() -> str:

@@ -4,7 +4,6 @@
 
 import asyncio
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Callable
@@ -13,19 +12,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from portal import backups, control, passwords, settings
+from portal import backups, control, passwords, recovery_sheet, settings
 from portal import keys as node_keys
 from portal.admin import Admin
+from portal.audit import COMMAND_LINE
 from portal.control import Report
 from portal.errors import UserError
 from portal.node import secret_directory
+from portal.operators import NAME as OPERATOR_NAME
 from portal.store import db
+from portal.store.audit import Deed
 from portal.store.db import Database, DatabaseError, DatabaseUnusableError
 from portal.store.node import NodeStore
+from portal.store.operators import OperatorStore
 
 DEFAULT_ZONE = "Asia/Jakarta"
 _UNFINISHED = db.FILE_NAME + ".new"
-_ADMIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 
 
 # --- making
@@ -39,13 +41,16 @@ def make(
     zone: str | None,
     admin: str,
     values: dict[str, str | list[str]] | None = None,
+    must_change: bool = True,
 ) -> dict[str, str]:
     """Make a node's directory: settings, keys, database, first site, first sign-in.
 
     `values` are settings by section.key for a new pesisir.toml; one that is there already is kept.
-    Returns {"dir", "admin", "password"}. Raises UserError; the directory then has no data.
+    The password must be changed at the first sign-in, unless `must_change` is False (the demo
+    prints it at every start). Returns {"dir", "admin", "password", "recovery_sheet"}. Raises
+    UserError; the directory then has no data.
     """
-    if not _ADMIN.fullmatch(admin):
+    if not OPERATOR_NAME.fullmatch(admin):
         raise UserError(
             f'The sign-in is "{admin}"; expected up to 32 lower-case letters, digits, dots, dashes '
             "and underscores."
@@ -59,16 +64,25 @@ def make(
         made: list[Path] = []
         try:
             # An earlier init that was cut off by a power cut left these, and nothing uses them.
-            for old in (unfinished, directory / node_keys.FILE_NAME):
+            sheet = directory / recovery_sheet.FILE_NAME
+            for old in (unfinished, directory / node_keys.FILE_NAME, sheet):
                 old.unlink(missing_ok=True)
-            made += [unfinished, directory / node_keys.FILE_NAME]
-            asyncio.run(_fill(unfinished, code, name, zone or DEFAULT_ZONE, admin, password))
+            made += [unfinished, directory / node_keys.FILE_NAME, sheet]
+            now = int(datetime.now(UTC).timestamp())
+            place = (code, name, zone or DEFAULT_ZONE)
+            asyncio.run(_fill(unfinished, *place, admin, password, must_change, now))
             node_keys.write(directory, node_keys.make(secrets.token_bytes))
             file = directory / settings.FILE_NAME
             if not file.exists():
                 made.append(file)
                 _write_secretly(file, settings.file_text(values))
             settings.load_for_node(directory)
+            _write_secretly(
+                sheet,
+                recovery_sheet.html(
+                    directory=directory.absolute(), site=name, admin=admin, at=now, zone=place[2]
+                ),
+            )
             os.replace(unfinished, directory / db.FILE_NAME)
         except OSError as error:
             _take_away(made)
@@ -76,7 +90,12 @@ def make(
         except BaseException:
             _take_away(made)
             raise
-    return {"dir": str(directory), "admin": admin, "password": password}
+    return {
+        "dir": str(directory),
+        "admin": admin,
+        "password": password,
+        "recovery_sheet": str(directory / recovery_sheet.FILE_NAME),
+    }
 
 
 def _refuse_data(directory: Path) -> None:
@@ -95,7 +114,16 @@ def _refuse_data(directory: Path) -> None:
             )
 
 
-async def _fill(path: Path, code: str, name: str, zone: str, admin: str, password: str) -> None:
+async def _fill(
+    path: Path,
+    code: str,
+    name: str,
+    zone: str,
+    admin: str,
+    password: str,
+    must_change: bool,
+    now: int,
+) -> None:
     """A new database with the first site and the first sign-in."""
     try:
         # SQLite makes its files with the mode of the first, which nobody else may read.
@@ -104,9 +132,17 @@ async def _fill(path: Path, code: str, name: str, zone: str, admin: str, passwor
         database = await Database.open(path)
         try:
             store = NodeStore(database)
-            await Admin(store, random_token=secrets.token_urlsafe).add_site(code, name, zone)
-            now = int(datetime.now(UTC).timestamp())
-            await store.add_operator(admin, passwords.hashed(password), now)
+            places = Admin(store, random_token=secrets.token_urlsafe, now=lambda: now)
+            await places.add_site(code, name, zone)
+            await OperatorStore(database).add(
+                admin,
+                "admin",
+                None,
+                passwords.hashed(password),
+                must_change,
+                now,
+                Deed(COMMAND_LINE, "operator.add", None, admin, details="admin"),
+            )
         finally:
             await database.close()
     except (DatabaseUnusableError, DatabaseError) as error:

@@ -5,7 +5,7 @@ with it. Synchronous and from memory: a page never waits for the disk.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -67,6 +67,7 @@ class Door:
         elapsed_s: Callable[[], float],
         random_token: Callable[[int], str],
         learned_login_base: Callable[[int, str], None],
+        blocked: Set[tuple[int, str]] = frozenset(),
     ):
         self._admin = admin
         self._accounts = accounts
@@ -79,6 +80,7 @@ class Door:
         self._elapsed_s = elapsed_s
         self._random_token = random_token
         self._learned_login_base = learned_login_base
+        self._blocked = blocked
 
     # -- codes -----------------------------------------------------------------------------
 
@@ -88,11 +90,16 @@ class Door:
         A wrong code counts as a miss, a mistyped one (the check digit says so) does not. With
         `move` the card is taken over from the phone that uses it now.
         """
+        return self._noted(self._checked(text, phone, move=move), phone)
+
+    def _checked(self, text: str, phone: Phone, *, move: bool) -> Ticket | Problem:
         code = voucher.normalise(text)
         if code is None or not voucher.is_well_formed(code):
             return Problem(Reason.MISTYPED)
-        client = self._client(phone)
+        client = self.client(phone)
         site_id = self._site_id(phone)
+        if (site_id, phone.mac) in self._blocked:
+            return Problem(Reason.BLOCKED)
         elapsed_s = self._elapsed_s()
         wait_s = self._misses.wait_s(client, site_id, elapsed_s)
         if wait_s > 0:
@@ -109,9 +116,21 @@ class Door:
         card = self._accounts.card(voucher_id, self._now())
         if card is None:
             return Problem(Reason.UNKNOWN_CODE)
-        return self._ticket(card, phone, move=False)
+        return self._noted(self._ticket(card, phone, move=False), phone)
+
+    def _noted(self, answer: Ticket | Problem, phone: Phone) -> Ticket | Problem:
+        """The same answer; a refusal is kept for the desk, where its owner may come to ask. Who
+        could have made the phone up is left out."""
+        gateway = self._admin.gateways_by_id.get(phone.gateway_id or 0)
+        if isinstance(answer, Problem) and phone.mac is not None and gateway is not None:
+            if phone.is_signed or gateway.uam_secret is None:
+                serial = "" if answer.status is None else answer.status.serial
+                self._aaa.note_refused(gateway.id, phone.mac, answer.reason, serial)
+        return answer
 
     def _ticket(self, card: Card, phone: Phone, *, move: bool) -> Ticket | Problem:
+        if (self._site_id(phone), phone.mac) in self._blocked:
+            return Problem(Reason.BLOCKED)
         if not self._aaa.is_healthy():
             return Problem(Reason.DISK_FULL, status=self._grants.status(card))
         decision = self._grants.decide(card, phone.mac)
@@ -134,7 +153,7 @@ class Door:
         )
         return ticket
 
-    def _client(self, phone: Phone) -> str | None:
+    def client(self, phone: Phone) -> str | None:
         """Who guesses: the phone a gateway vouches for, else the address, unless a gateway's own
         stands for everybody behind it."""
         if phone.is_signed and phone.mac is not None:

@@ -7,7 +7,7 @@ themselves are in `domain.quota`; this module knows which phones of a card hold 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from portal.accounts import Account, Accounts, Card, Device
+from portal.accounts import Accept, Account, Accounts, Card, Device
 from portal.admin import Admin
 from portal.commit import GroupCommit
 from portal.disconnects import Disconnects
@@ -55,6 +55,9 @@ class VoucherStatus:
     reason: Reason | None
     """Why it could not log in now."""
     retry_at: int | None
+
+
+FOR_EVER_AT = 1 << 62
 
 
 class Grants:
@@ -107,7 +110,12 @@ class Grants:
         else:
             held = NOBODY
         decision = quota.decide(
-            profile, account.usage, now=now, first_used_at=account.first_used_at, held=held
+            profile,
+            account.usage,
+            now=now,
+            first_used_at=account.first_used_at,
+            extra_valid_s=account.extra_valid_s,
+            held=held,
         )
         if held is NOBODY:
             return decision
@@ -129,29 +137,25 @@ class Grants:
 
     def take(
         self, card: Card, mac: str | None, gateway_id: int, grant: Grant, *, remember: bool
-    ) -> tuple[int, bool]:
-        """Give the grant to the phone: (session id, whether a commit must come before the answer).
+    ) -> int:
+        """Give the grant to the phone; return the session id. It may be told after the commit.
 
-        Whatever the phone held before, at any gateway, is superseded. No commit is needed when the
-        stored row already sets aside as much for this phone.
+        Whatever the phone held before, at any gateway, is superseded. The row is written even when
+        the one on disk sets aside as much: that one names an older session, whose end would free
+        the grant that this one lives on.
         """
         now, elapsed_s = self._now(), self._elapsed_s()
         account = card.account
         key = mac or NO_PHONE
         session_id = self.new_session_id()
         device = account.devices.get(key)
-        is_news = False
         if device is None:
             device = account.devices[key] = Device(key, remember, gateway_id)
-            is_news = True
         elif device.session_id is not None:
             self._supersede(device.session_id)
         if account.first_used_at is None:
             self._accounts.first_use(account, now)
-            is_news = True
-        if device.is_remembered != remember:
-            device.is_remembered = remember
-            is_news = True
+        device.is_remembered = remember
         device.gateway_id = gateway_id
         device.session_id = session_id
         device.granted_octets = grant.octets
@@ -161,10 +165,67 @@ class Grants:
         self._accounts.used(account)
         self._accounts.came_with(account, device)
         self._accounts.granted(account, device)
-        if is_news or not device.is_covered(account.sessions):
-            self._accounts.device_changed(account, device)
-            return session_id, True
-        return session_id, False
+        self._accounts.device_changed(account, device)
+        return session_id
+
+    # -- asking again ----------------------------------------------------------------------
+
+    def again(self, card: Card, mac: str | None, gateway_id: int, is_typed: bool) -> Accept | None:
+        """The answer a phone was given before, when it asks again before that session began and
+        nothing has changed that it was decided on; None when there must be a decision.
+
+        Impatient phones and gateways that heard no answer ask several times. The grant is the one
+        it holds already, so nothing is taken and nothing needs the disk.
+        """
+        account = card.account
+        devices = account.devices
+        device = devices.get(mac or NO_PHONE)
+        if device is None or len(devices) != 1:
+            return None
+        accept = device.accept
+        if (
+            accept is None
+            or accept.session_id != device.session_id
+            or accept.session_id in account.sessions
+            or accept.gateway_id != gateway_id
+            or accept.card_id != card.id
+            or accept.is_typed is not is_typed
+            or accept.is_remembered is not device.is_remembered
+            or card.revoked_at is not None
+            or card.replaced_at is not None
+            or self._admin.profiles_by_name[account.profile] is not accept.profile
+        ):
+            return None
+        now = self._now()
+        if now > accept.until_at or not account.usage.is_still(accept.left, accept.profile, now):
+            return None
+        device.granted_at = now
+        device.heard_s = self._elapsed_s()
+        self._accounts.used(account)
+        self._accounts.came_with(account, device)
+        return accept
+
+    def accept(
+        self, card: Card, device: Device, grant: Grant, attributes: bytes, is_typed: bool
+    ) -> Accept | None:
+        """What `again` needs to give this answer again; None when it may differ the next time."""
+        if grant.is_throttled or device.session_id is None:
+            return None
+        account = card.account
+        profile = self._admin.profiles_by_name[account.profile]
+        now = self._now()
+        edge = _edge(profile, account, now)
+        return Accept(
+            attributes,
+            device.session_id,
+            card.id,
+            device.gateway_id,
+            is_typed,
+            device.is_remembered,
+            account.usage.left(profile, now),
+            profile,
+            FOR_EVER_AT if edge is None else edge - grant.seconds,
+        )
 
     def _supersede(self, session_id: int) -> None:
         live = self._sessions.by_id(session_id)
@@ -259,13 +320,12 @@ class Grants:
         if account.first_used_at is None:
             is_late = card.use_before_at is not None and now >= card.use_before_at
             return State.EXPIRED if is_late else State.UNUSED
-        end_at = quota.expires_at(profile, account.first_used_at)
+        end_at = quota.expires_at(profile, account.first_used_at, account.extra_valid_s)
         if end_at is not None and now >= end_at:
             return State.EXPIRED
         usage = account.usage
-        if _is_gone(profile.data_total_octets, usage.total_octets) or _is_gone(
-            profile.time_total_s, usage.total_s
-        ):
+        octets, seconds = quota.total_quota(profile, usage)
+        if _is_gone(octets, usage.total_octets) or _is_gone(seconds, usage.total_s):
             return State.USED_UP
         return State.ACTIVE
 
@@ -301,7 +361,7 @@ class Grants:
             profile=profile.name,
             state=self.state(card),
             first_used_at=account.first_used_at,
-            expires_at=quota.expires_at(profile, account.first_used_at),
+            expires_at=quota.expires_at(profile, account.first_used_at, account.extra_valid_s),
             use_before_at=card.use_before_at,
             octets_used=usage.total_octets,
             octets_left=0 if is_dead and octets_left is not None else octets_left,
@@ -315,7 +375,7 @@ class Grants:
             is_throttled=isinstance(decision, Grant) and decision.is_throttled,
             last_end_cause=None if last is None else _end_cause(last),
             last_ended_at=None if last is None else last.ended_at,
-            open_until_at=_edge(profile, usage, account.first_used_at, now),
+            open_until_at=_edge(profile, account, now),
             reason=None if refusal is None else refusal.reason,
             retry_at=None if refusal is None else refusal.retry_at,
         )
@@ -360,12 +420,12 @@ def _tightest(
     return least, which
 
 
-def _edge(profile: Profile, usage: quota.Usage, first_used_at: int | None, now: int) -> int | None:
+def _edge(profile: Profile, account: Account, now: int) -> int | None:
     edges = [
         at
         for at in (
-            quota.expires_at(profile, first_used_at),
-            hours.closes_at(profile.hours, now, usage.zone) if profile.hours else None,
+            quota.expires_at(profile, account.first_used_at, account.extra_valid_s),
+            hours.closes_at(profile.hours, now, account.usage.zone) if profile.hours else None,
         )
         if at is not None and at > now
     ]

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from portal.admin import Admin
+from portal.audit import COMMAND_LINE
 from portal.commit import GroupCommit
-from portal.disconnects import Disconnects
+from portal.disconnects import Disconnects, Record
 from portal.domain.session import Session
 from portal.errors import UserError
 from portal.sessions import Sessions
@@ -27,8 +28,11 @@ class History:
         commit: GroupCommit,
         disconnects: Disconnects,
         *,
+        record: Record,
         now: Callable[[], int],
     ):
+        """`record`: writes down who asked for the end of a session."""
+        self._record = record
         self._store = store
         self._admin = admin
         self._sessions = sessions
@@ -82,7 +86,7 @@ class History:
             "session_time_s": session.session_time_s,
         }
 
-    async def disconnect(self, session_id: int) -> dict[str, Any]:
+    async def disconnect(self, session_id: int, *, by: str = COMMAND_LINE) -> dict[str, Any]:
         """Ask a session's gateway to end it; {"id", "outcome": ack|nak|timeout, "error_cause"}."""
         live = self._sessions.by_id(session_id)
         if live is None or not live.session.is_open:
@@ -94,7 +98,7 @@ class History:
                 f"The gateway of session {session_id} has not been heard since the node started;"
                 " try again after its next packet."
             )
-        outcome = await self._disconnects.ask(live, "operator")
+        outcome = await self._disconnects.ask_for(live, by, self._record)
         if outcome is None:
             raise UserError(f"The gateway of session {session_id} cannot be asked.")
         return {"id": session_id, "outcome": outcome.kind, "error_cause": outcome.error_cause}

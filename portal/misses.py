@@ -19,6 +19,9 @@ SITE_SPAN_S = 600.0
 SITE_SLOT_S = 5.0
 """Over the site's limit, clients with a miss, and those that cannot be told apart, take turns."""
 CLIENTS_KEPT = 10_000
+COUNTED_S = 86_400
+"""How far back misses are counted for the operator's page."""
+_STEP_S = 3600
 
 
 @dataclass(slots=True)
@@ -35,6 +38,8 @@ class Misses:
         self._clients: OrderedDict[str, _Client] = OrderedDict()
         self._of_site: dict[int, deque[float]] = {}
         self._next_slot_s: dict[int, float] = {}
+        self._counted: dict[int, dict[int, int]] = {}
+        """Misses of each site by hour, for `count`."""
 
     def wait_s(self, client: str | None, site_id: int | None, elapsed_s: float) -> float:
         """Seconds this client must wait before its next try; 0 lets it try now.
@@ -63,9 +68,19 @@ class Misses:
         self._next_slot_s[site_id] = elapsed_s + SITE_SLOT_S
         return 0.0
 
-    def miss(self, client: str | None, site_id: int | None, elapsed_s: float) -> None:
+    def miss(
+        self,
+        client: str | None,
+        site_id: int | None,
+        elapsed_s: float,
+        *,
+        at_site: int | None = None,
+    ) -> None:
         """Count a wrong code. From the fifth on the client waits a minute, then twice as long each
-        time, up to a quarter of an hour."""
+        time, up to a quarter of an hour. `at_site`: where it was, if no site's limit holds."""
+        place = at_site if site_id is None else site_id
+        if place is not None:
+            self._count(place, elapsed_s)
         if site_id is not None:
             self._of_site.setdefault(site_id, deque(maxlen=1000)).append(elapsed_s)
         if client is None:
@@ -81,3 +96,21 @@ class Misses:
             known.waits_until_s = elapsed_s + min(wait_s, LONGEST_WAIT_S)
         if len(self._clients) > CLIENTS_KEPT:
             self._clients.popitem(last=False)
+
+    def _count(self, site_id: int, elapsed_s: float) -> None:
+        hours = self._counted.setdefault(site_id, {})
+        hour = int(elapsed_s // _STEP_S)
+        if hour not in hours:
+            oldest = hour - COUNTED_S // _STEP_S
+            for old in [one for one in hours if one <= oldest]:
+                del hours[old]
+        hours[hour] = hours.get(hour, 0) + 1
+
+    def count(self, site_id: int, elapsed_s: float) -> int:
+        """Wrong codes at a site in the last 24 hours, to the hour; from the start of the node."""
+        oldest = int(elapsed_s // _STEP_S) - COUNTED_S // _STEP_S
+        return sum(n for hour, n in self._counted.get(site_id, {}).items() if hour > oldest)
+
+    def forgive(self, client: str) -> None:
+        """Forget what a client missed: it has shown that it is who it says."""
+        self._clients.pop(client, None)

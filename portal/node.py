@@ -19,22 +19,38 @@ from portal.aaa import Aaa
 from portal.accounting import Accounting
 from portal.accounts import Accounts
 from portal.admin import Admin
+from portal.audit import Audit
 from portal.commit import GroupCommit
+from portal.complaints import Complaints
+from portal.devices import Devices
 from portal.disconnects import Disconnects
 from portal.domain.clock import Clock
 from portal.door import Door
 from portal.errors import UserError
 from portal.grants import Grants
-from portal.health import OUTAGES_KEPT_S, Backhaul, Disk
+from portal.health import OUTAGES_KEPT_S, Backhaul, Disk, newest_backup_at
 from portal.history import History
+from portal.link_watch import LinkWatch
 from portal.misses import Misses
+from portal.notices import Notices
+from portal.online import Online
+from portal.operators import Operators
+from portal.overview import DayView, SilentDevice
+from portal.print_job import PrintJobs
 from portal.retention import Retention
 from portal.sessions import Sessions
 from portal.settings import Settings
 from portal.store import db
+from portal.store.audit import AuditStore
 from portal.store.batch import Batch
+from portal.store.complaints import ComplaintStore
 from portal.store.db import Database, DatabaseError, DatabaseTooNewError, DatabaseUnusableError
+from portal.store.devices import DeviceStore
+from portal.store.journal import Journal
 from portal.store.node import NodeStore
+from portal.store.notices import NoticeStore
+from portal.store.operators import OperatorStore
+from portal.store.overview import OverviewStore
 from portal.tickets import Tickets
 from portal.vouchers import Vouchers
 from radius.clients import Clients
@@ -42,6 +58,7 @@ from radius.clients import Clients
 log = logging.getLogger(__name__)
 
 STALE_EVERY_S = 15.0
+SETTLE_EVERY_S = 30.0
 CLOCK_SAVED_EVERY_S = 300.0
 FORGET_EVERY_S = 3600.0
 CLOCK_READ_EVERY_S = 0.01
@@ -70,6 +87,10 @@ class Node:
         self.keys = node_keys.read(directory)
         self.real_url: str | None = None
         """Where the pages are really served, once they are."""
+        self.desk_urls: list[str] = []
+        """Where the operator's desk is really served."""
+        self.desk_warnings: list[str] = []
+        """Where phones could listen to what is typed at the desk."""
         self.store = NodeStore(database)
         self._clocks = clocks
         self.elapsed_s = clocks.elapsed_s
@@ -90,7 +111,16 @@ class Node:
         self._read_s = float("-inf")
         self._now = 0
         self.disk = Disk(directory)
-        self.admin = Admin(self.store, random_token=secrets.token_urlsafe)
+        self.admin = Admin(self.store, random_token=secrets.token_urlsafe, now=self.now)
+        self.audit = Audit(AuditStore(database))
+        self.operators = Operators(
+            OperatorStore(database),
+            self.admin,
+            now=self.now,
+            elapsed_s=self.elapsed_s,
+            random_below=secrets.randbelow,
+            random_token=secrets.token_urlsafe,
+        )
         self.accounts = Accounts(
             self.store, self.keys.hash_key, self.admin.zone, elapsed_s=self.elapsed_s
         )
@@ -137,6 +167,18 @@ class Node:
             outages=self.backhaul.outages,
             learned_gigawords=self._learn_gigawords,
         )
+        self.devices = Devices(
+            DeviceStore(database),
+            self.admin,
+            self.accounts,
+            self.sessions,
+            self.grants,
+            self.disconnects,
+            self.commit,
+            now=self.now,
+            random_below=secrets.randbelow,
+            next_batch_number=lambda: self.vouchers.next_batch_number(),
+        )
         self.aaa = Aaa(
             self.admin,
             self.accounts,
@@ -149,6 +191,9 @@ class Node:
             now=self.now,
             elapsed_s=self.elapsed_s,
             is_disk_full=lambda: self.disk.is_full,
+            blocked=self.devices.blocked_phones,
+            known_devices=self.devices.cards_of_known,
+            device_cards=self.devices.hidden_cards,
         )
         self.door = Door(
             self.admin,
@@ -162,15 +207,21 @@ class Node:
             elapsed_s=self.elapsed_s,
             random_token=secrets.token_hex,
             learned_login_base=self._learn_login_base,
+            blocked=self.devices.blocked_phones,
         )
         self.vouchers = Vouchers(
             self.store,
             self.admin,
             self.accounts,
+            self.sessions,
             self.grants,
             self.commit,
+            self.aaa,
             seal_key=self.keys.seal_key,
+            hidden_cards=self.devices.hidden_cards,
+            device_name_of=self.devices.name_of,
             now=self.now,
+            elapsed_s=self.elapsed_s,
             random_below=secrets.randbelow,
             portal_url=self.portal_url,
         )
@@ -181,11 +232,58 @@ class Node:
             self.vouchers,
             self.commit,
             self.disconnects,
+            record=lambda attempt: self.online.record(attempt),
             now=self.now,
         )
-        self.retention = Retention(
-            self.store, self.accounts, days=settings.privacy.personal_days, now=self.now
+        self.notices = Notices(NoticeStore(database), self.admin, now=self.now)
+        complaints = ComplaintStore(database)
+        self.complaints = Complaints(
+            complaints, secret=self.keys.web_key, now=self.now, elapsed_s=self.elapsed_s
         )
+        overviews = OverviewStore(database)
+        self.online = Online(
+            overviews,
+            self.admin,
+            self.accounts,
+            self.sessions,
+            self.grants,
+            self.disconnects,
+            now=self.now,
+            device_name=self.devices.name_of,
+        )
+        self.link_watch = LinkWatch(
+            self.admin,
+            self.backhaul,
+            self.aaa.heard_s,
+            probes=settings.backhaul.probes,
+            hub_url=settings.hub.url,
+            now=self.now,
+            elapsed_s=self.elapsed_s,
+        )
+        self.day_view = DayView(
+            overviews,
+            self.admin,
+            self.sessions,
+            self.online,
+            self.link_watch,
+            self.misses,
+            self.disk,
+            now=self.now,
+            elapsed_s=self.elapsed_s,
+            is_healthy=self.is_healthy,
+            is_clock_doubtful=lambda: self.clock.is_doubtful,
+            complaints=self.complaints.waiting,
+            silent_devices=self._silent_devices,
+            newest_backup_at=lambda: newest_backup_at(directory),
+        )
+        self.retention = Retention(
+            self.store,
+            self.accounts,
+            complaints,
+            days=settings.privacy.personal_days,
+            now=self.now,
+        )
+        self.prints = PrintJobs(directory, now=self.now, random_token=secrets.token_urlsafe)
         self.clients = Clients(self.admin.clients())
         self.admin.on_change(lambda: self.clients.replace(self.admin.clients()))
         for session in self.store.open_sessions():
@@ -213,6 +311,7 @@ class Node:
         except DatabaseError as error:
             raise UserError(f"The database {path} cannot be used: {error}.") from error
         try:
+            await Journal(database).replay()
             node = cls(directory, settings, clocks, database)
         except BaseException as error:
             await database.close()
@@ -228,6 +327,7 @@ class Node:
 
     async def close(self) -> None:
         """Write what is left and close the database."""
+        await self.prints.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -247,9 +347,11 @@ class Node:
             log.warning("ballast_missing free_octets=%d", self.disk.free_octets())
         for name, work in (
             ("stale sessions", self._every(STALE_EVERY_S, self._sweep)),
+            ("journal", self._every(SETTLE_EVERY_S, self.commit.settle)),
             ("clock", self._every(CLOCK_SAVED_EVERY_S, self._save_clock)),
             ("forgetting", self._every(FORGET_EVERY_S, self._forget)),
             ("backhaul", self.backhaul.run()),
+            ("link watch", self.link_watch.run()),
         ):
             self._tasks.append(asyncio.get_running_loop().create_task(work, name=name))
 
@@ -283,6 +385,13 @@ class Node:
     def is_healthy(self) -> bool:
         """Whether usage can be stored."""
         return self.aaa.is_healthy()
+
+    def _silent_devices(self, site_id: int) -> list[SilentDevice]:
+        return [
+            SilentDevice(one["name"], one["last_heard_at"])
+            for one in self.devices.known(site_id)
+            if one["is_silent"]
+        ]
 
     def learned_address(self, address: str) -> None:
         """This source address has sent a valid Message-Authenticator: from now on it must."""
@@ -330,6 +439,9 @@ class Node:
         self.tickets.forget_old(self.elapsed_s())
         self.disk.look()
 
+    async def _sweep_prints(self) -> None:
+        self.prints.sweep()
+
     async def _save_clock(self) -> None:
         self._box_changes.append(("clock_at", str(self.now())))
         self.commit.soon()
@@ -337,6 +449,7 @@ class Node:
     async def _forget(self) -> None:
         await self.vouchers.forget_sealed()
         await self.retention.forget()
+        await self.operators.forget_old_browsers()
 
 
 def own_url(host: str, port: int, *, is_tls: bool) -> str:

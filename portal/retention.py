@@ -1,4 +1,5 @@
-"""Retention: which phone and which address a session had is forgotten after a while.
+"""Retention: which phone and which address a session had, and how to reach who complained, is
+forgotten after a while.
 
 Usage stays; who it was goes (UU 27/2022; the period is the setting `[privacy] personal_days`). Runs
 by itself in small steps, so that RADIUS goes on, and says in the log what it did.
@@ -8,6 +9,7 @@ import logging
 from collections.abc import Callable
 
 from portal.accounts import Accounts
+from portal.store.complaints import ComplaintStore
 from portal.store.node import NodeStore
 
 log = logging.getLogger(__name__)
@@ -20,15 +22,24 @@ STEP = 1_000
 class Retention:
     """Erases the personal parts that are old enough."""
 
-    def __init__(self, store: NodeStore, accounts: Accounts, *, days: int, now: Callable[[], int]):
+    def __init__(
+        self,
+        store: NodeStore,
+        accounts: Accounts,
+        complaints: ComplaintStore,
+        *,
+        days: int,
+        now: Callable[[], int],
+    ):
         self._store = store
         self._accounts = accounts
+        self._complaints = complaints
         self._days = days
         self._now = now
 
     async def forget(self) -> int:
-        """Erase MAC and IP of sessions, and phones, not seen for the period; return how many
-        sessions."""
+        """Erase MAC and IP of sessions, and phones, not seen for the period, and contact and card
+        of complaints made before it; return how many sessions."""
         before_at = self._now() - self._days * DAY_S
         total = 0
         while True:
@@ -38,6 +49,9 @@ class Retention:
                 break
         self._accounts.forget_phones_before(before_at)
         phones = await self._store.forget_phones(before_at)
-        if total or phones:
-            log.info("personal_parts_erased sessions=%d phones=%d", total, phones)
+        contacts = await self._complaints.forget_contacts(before_at)
+        if total or phones or contacts:
+            log.info(
+                "personal_parts_erased sessions=%d phones=%d contacts=%d", total, phones, contacts
+            )
         return total

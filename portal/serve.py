@@ -8,21 +8,26 @@ import asyncio
 import errno
 import gc
 import logging
+import secrets
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import uvicorn
 from prometheus_client import CollectorRegistry
+from starlette.requests import Request
+from starlette.routing import Route
 
 from portal import backups, control
 from portal.commands import execute
 from portal.control_server import ControlServer
+from portal.desk_listeners import LOOPBACK, DeskListeners
 from portal.domain.quota import day_ordinal, day_text
 from portal.errors import UserError
 from portal.metrics import NodeCollector
@@ -30,6 +35,8 @@ from portal.node import Clocks, Node, own_url
 from portal.setting_values import Listen
 from portal.settings import Settings
 from portal.web import app as web_app
+from portal.web.arrivals import client_address
+from portal.web.operator.app import DeskApp
 from portal.web.text import Texts
 from radius.server import Server
 
@@ -68,6 +75,12 @@ class Service:
         )
         self.http_addresses: list[tuple[str, int, bool]] = []
         """(host, port, whether TLS) of each listener."""
+        self.desk_addresses: list[tuple[str, int, bool]] = []
+        """The same of the listeners that serve the operator's desk alone."""
+        self.desk: DeskApp
+        self._desk_listeners = DeskListeners(
+            node.settings.http, node.admin, node.sessions, node.portal_url
+        )
         self._web: list[tuple[uvicorn.Server, asyncio.Task[None]]] = []
         self._control = ControlServer(
             node.directory, lambda name, arguments, report: execute(node, name, arguments, report)
@@ -87,6 +100,9 @@ class Service:
         except OSError as error:
             raise UserError(str(error)) from error
         sockets = [(listen, _listen(listen)) for listen in settings.http.listen]
+        desk_sockets = self._desk_sockets()
+        texts = Texts()
+        self.desk = DeskApp(node, texts, random_token=secrets.token_urlsafe)
         registry = CollectorRegistry()
         registry.register(NodeCollector(node, self.radius.stats))
         application = web_app.build(
@@ -94,23 +110,84 @@ class Service:
             admin=node.admin,
             backhaul=lambda: node.backhaul,
             http=settings.http,
-            texts=Texts(),
+            texts=texts,
             now=node.now,
             secret=node.keys.web_key,
+            notices=node.notices,
+            complaints=node.complaints,
             is_healthy=node.is_healthy,
             registry=registry,
             retention_days=node.settings.privacy.personal_days,
+            # Residents' listeners serve the desk too where they are encrypted, and only there.
+            routes=[
+                Route(path, self.desk.gate(lambda request: request.url.scheme == "https"))
+                for path in ("/operator", "/operator/{path:path}")
+            ],
         )
         for listen, bound in sockets:
-            await self._serve(application, listen, bound)
+            self.http_addresses.append(await self._serve(application, listen, bound))
         host, port, is_tls = self.http_addresses[0]
         node.real_url = own_url(host, port, is_tls=is_tls)
+        desk = self.desk.gate(self._is_desk_open)
+        for listen, bound in desk_sockets:
+            self.desk_addresses.append(await self._serve(desk, listen, bound))
+        self._say_where_the_desk_is()
         await self._control.start()
         self._backups = asyncio.get_running_loop().create_task(self._back_up_nightly())
-        if any(listen.is_tls for listen, _ in sockets):
+        if any(listen.is_tls for listen, _ in (*sockets, *desk_sockets)):
             self._certificate = asyncio.get_running_loop().create_task(self._watch_certificate())
 
-    async def _serve(self, application: object, listen: Listen, bound: socket.socket) -> None:
+    def _desk_sockets(self) -> list[tuple[Listen, socket.socket]]:
+        """The desk's sockets. Where nobody set them, a port that is taken stops nothing."""
+        is_set = bool(self.node.settings.http.operator_listen)
+        sockets = []
+        for listen in self._desk_listeners.wanted():
+            try:
+                sockets.append((listen, _listen(listen)))
+            except UserError as error:
+                if is_set:
+                    raise UserError(
+                        str(error).replace("[http] listen", "[http] operator_listen")
+                    ) from error
+                if listen.host != LOOPBACK.host:
+                    log.warning("desk_not_opened listen=%s reason=%s", listen, error)
+                    continue
+                free = replace(listen, port=0)
+                sockets.append((free, _listen(free)))
+        return sockets
+
+    def _is_desk_open(self, request: Request) -> bool:
+        local = request.scope.get("server") or ("", None)
+        peer = request.client.host if request.client else ""
+        return self._desk_listeners.is_open(
+            local[0],
+            peer,
+            client_address(request, self.node.settings.http.trusted_proxies),
+            is_tls=request.url.scheme == "https",
+        )
+
+    def _say_where_the_desk_is(self) -> None:
+        self.node.desk_urls = self.desk_urls()
+        self.node.desk_warnings = self._desk_listeners.warnings()
+        for url in self.node.desk_urls:
+            log.info("desk_open url=%s", url)
+        for warning in self.node.desk_warnings:
+            log.warning("desk_exposed %s", warning)
+
+    def desk_urls(self) -> list[str]:
+        """Where operators find the desk."""
+        own = [
+            (own_url(host, port, is_tls=is_tls) if host in ("0.0.0.0", "::") else None)
+            or _text(host, port, is_tls)
+            for host, port, is_tls in self.desk_addresses
+        ]
+        tls = [_text(host, port, True) for host, port, is_tls in self.http_addresses if is_tls]
+        return [f"{origin}/operator/" for origin in (*own, *tls)]
+
+    async def _serve(
+        self, application: object, listen: Listen, bound: socket.socket
+    ) -> tuple[str, int, bool]:
+        """Serve an application on a socket; return the address and whether it speaks TLS."""
         http = self.node.settings.http
         config = uvicorn.Config(
             application,  # type: ignore[arg-type]  # Starlette is an ASGI application
@@ -145,7 +222,7 @@ class Service:
             raise UserError(f"The pages cannot be served on {listen}.")
         self._web.append((server, task))
         host, port = bound.getsockname()[:2]
-        self.http_addresses.append((host, port, listen.is_tls))
+        return (host, port, listen.is_tls)
 
     async def _watch_certificate(self) -> None:
         """Take a renewed certificate into use without a restart."""
@@ -190,6 +267,7 @@ class Service:
         ):
             parts.extend(f"{name}={_address(*address[:2])}" for address in addresses)
         parts.append(f"url={self.node.portal_url()}")
+        parts.extend(f"desk={url}" for url in self.desk_urls())
         return " ".join(parts)
 
     async def stop(self) -> None:

@@ -71,6 +71,10 @@ class Sessions:
         """The open sessions, oldest first; safe against closing while iterating."""
         return iter(list(self._open.values()))
 
+    def in_memory(self) -> list[Live]:
+        """The open sessions and those that ended lately."""
+        return list(self._by_id.values())
+
     def __len__(self) -> int:
         return len(self._open)
 
@@ -166,7 +170,8 @@ class Sessions:
             return
         for old_id in self._ended:
             if old_id not in self._dirty and old_id not in self._in_flight:
-                break
+                if not self._store.journal.holds_session(old_id):
+                    break
         else:
             return
         del self._ended[old_id]

@@ -168,8 +168,9 @@ TABLE: tuple[Setting, ...] = (
         [],
         listens,
         _AN_ADDRESS + ", or nothing",
-        "An address of its own for the operator's desk, off the guest network or on loopback. "
-        "Empty: none.",
+        "Where the operator's desk listens, off the guest network. Empty: port 8090 of "
+        "loopback and of every private address of this box in whose network no gateway, no "
+        "portal address and no phone is. https:// entries of listen serve the desk too.",
     ),
     Setting(
         "http",

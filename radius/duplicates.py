@@ -35,18 +35,20 @@ class Duplicates:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def find(self, key: int, authenticator: bytes, now_s: float) -> Entry | None:
-        """The entry of the same request; None if it is new, changed or older than 30 s."""
-        entry = self._entries.get(key)
-        if entry is None or entry.authenticator != authenticator or now_s - entry.at_s > KEEP_S:
-            return None
-        return entry
+    def find(self, key: int) -> Entry | None:
+        """The entry of a request that was begun."""
+        return self._entries.get(key)
 
-    def begin(self, key: int, authenticator: bytes, now_s: float) -> Entry:
-        """Remember a new request, forgetting an older one with the same key."""
+    def begin(self, key: int, authenticator: bytes, now_s: float) -> Entry | None:
+        """Remember a new request, forgetting an older one with the same key; None if it is the same
+        request again, which `find` has."""
         entries = self._entries
-        # A dict keeps the place of a key that is set again; age order needs it at the end.
-        entries.pop(key, None)
+        known = entries.get(key)
+        if known is not None:
+            if known.authenticator == authenticator and now_s - known.at_s <= KEEP_S:
+                return None
+            # A dict keeps the place of a key that is set again; age order needs it at the end.
+            del entries[key]
         if len(entries) >= MAX_ENTRIES:
             self._make_room(now_s)
         entry = entries[key] = Entry(authenticator, now_s)

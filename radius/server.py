@@ -239,6 +239,7 @@ class Server:
         self._sources: dict[str, _Source] = {}
         self._take_answer: Callable[[bytes, tuple[str, int]], None] | None = None
         self._listeners: list[Listener] = []
+        self._outbox: list[tuple[bytes, Outlet, Peer, Control | None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweep_timer: asyncio.TimerHandle | None = None
 
@@ -287,6 +288,7 @@ class Server:
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
             self._sweep_timer = None
+        self._post_all()
         for listener in self._listeners:
             listener.close(self._loop)
         self._listeners = []
@@ -340,11 +342,10 @@ class Server:
             return
         key = (outlet.number << 16 | peer[1]) << 16 | code << 8 | packet.identifier
         duplicates = source.duplicates
-        entry = duplicates.find(key, packet.authenticator, now_s)
-        if entry is not None:
-            self._answer_again(entry, outlet, peer, control)
-            return
         entry = duplicates.begin(key, packet.authenticator, now_s)
+        if entry is None:
+            self._answer_again(duplicates.find(key), outlet, peer, control)
+            return
         exchange = Exchange(
             self,
             packet,
@@ -453,9 +454,9 @@ class Server:
             self._on_learned(source.address)
 
     def _answer_again(
-        self, entry: Entry, outlet: Outlet, peer: Peer, control: Control | None
+        self, entry: Entry | None, outlet: Outlet, peer: Peer, control: Control | None
     ) -> None:
-        if entry.reply is None:
+        if entry is None or entry.reply is None:
             self.stats["duplicate_in_progress"] += 1
             return
         self.stats["duplicate"] += 1
@@ -497,14 +498,30 @@ class Server:
         self._send(build_reply(packet, code, b"", secret), outlet, peer, control)
 
     def _send(self, reply: bytes, outlet: Outlet, peer: Peer, control: Control | None) -> None:
-        try:
-            outlet.send(reply, peer, control)
-        except OSError as error:
-            # A full send buffer or a lost route: the gateway asks again and gets the kept answer.
-            self.stats["send_failed"] += 1
-            logger.debug("no answer to %s: %s", peer, error)
+        """Send an answer with all others of this turn of the event loop: one by one, each would
+        wake its asker while the rest are still being worked on."""
+        if self._loop is None:
+            self._post(((reply, outlet, peer, control),))
             return
-        self.stats["answers"] += 1
+        if not self._outbox:
+            self._loop.call_soon(self._post_all)
+        self._outbox.append((reply, outlet, peer, control))
+
+    def _post_all(self) -> None:
+        outbox, self._outbox = self._outbox, []
+        self._post(outbox)
+
+    def _post(self, answers: Sequence[tuple[bytes, Outlet, Peer, Control | None]]) -> None:
+        failed = 0
+        for reply, outlet, peer, control in answers:
+            try:
+                outlet.send(reply, peer, control)
+            except OSError as error:
+                # A full send buffer or a lost route: the gateway asks again and gets what is kept.
+                failed += 1
+                logger.debug("no answer to %s: %s", peer, error)
+        self.stats["send_failed"] += failed
+        self.stats["answers"] += len(answers) - failed
 
     def _refuse_reply(self, exchange: Exchange, error: ValueError) -> None:
         self.stats["reply_too_large"] += 1

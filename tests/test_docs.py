@@ -54,7 +54,7 @@ def documented() -> dict[str, str]:
     """The text about each command by its words, as the headings of docs/commands.md give them."""
     found = {}
     for heading, text in sections(COMMANDS, "###?").items():
-        quoted = re.fullmatch(r"`(pesisir[a-z ]*?)(?: [A-Z\[{].*)?`", heading)
+        quoted = re.fullmatch(r"`(pesisir[a-z -]*?)(?: [A-Z\[{].*)?`", heading)
         assert quoted is not None, heading
         found[quoted[1]] = text
     return found

@@ -6,6 +6,7 @@ quota, whatever the order of logins and however many messages to gateways are lo
 rule 2).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
@@ -44,6 +45,7 @@ class Reason(StrEnum):
     TOO_MANY_MOVES = "too_many_moves"
     CHALLENGE_STALE = "challenge_stale"
     DISK_FULL = "disk_full"
+    BLOCKED = "blocked"
     BAD_REQUEST = "bad_request"
 
 
@@ -69,13 +71,15 @@ def first_day_needed(now: int, zone: ZoneInfo) -> int:
 
 @dataclass(slots=True)
 class Tally:
-    """Usage in one calendar window."""
+    """Usage in one calendar window, and what was given on top of its quota."""
 
     start_at: int
     end_at: int
     first_day: int
     octets: int = 0
     seconds: int = 0
+    credit_octets: int = 0
+    credit_s: int = 0
 
 
 @dataclass(slots=True)
@@ -88,6 +92,11 @@ class Usage:
     total_octets: int = 0
     total_s: int = 0
     tallies: dict[str, Tally] = field(default_factory=dict)
+    credits: tuple[tuple[int, int, int], ...] = ()
+    """Top-ups of days that a window can still hold: (day, octets, seconds)."""
+    credit_octets: int = 0
+    """All top-ups there ever were: what the total quota is raised by."""
+    credit_s: int = 0
     _left: "Left | None" = None
     _left_of: Profile | None = None
     _left_until_at: int = 0
@@ -102,6 +111,10 @@ class Usage:
             self._left_until_at = _window("day", now, self.zone)[1]
         return known
 
+    def is_still(self, left: "Left", profile: Profile, now: int) -> bool:
+        """Whether `left`, which this gave for the profile before, is what it would give now."""
+        return self._left is left and self._left_of is profile and now < self._left_until_at
+
     def tally(self, window: str, now: int) -> Tally:
         """The day, week or month that `now` is in; a window once begun is never taken back."""
         tally = self.tallies.get(window)
@@ -113,6 +126,10 @@ class Usage:
             if day >= first_day:
                 tally.octets += octets
                 tally.seconds += seconds
+        for day, octets, seconds in self.credits:
+            if day >= first_day:
+                tally.credit_octets += octets
+                tally.credit_s += seconds
         self.tallies[window] = tally
         return tally
 
@@ -131,6 +148,28 @@ class Usage:
             if day >= tally.first_day:
                 tally.octets += octets
                 tally.seconds += seconds
+
+    def set_credits(self, credits: Iterable[tuple[int, int, int]], now: int) -> None:
+        """Take all top-ups of the account, (day, octets, seconds) each, in place of those known.
+
+        A top-up raises the quota of every calendar window that contains its day, and the total;
+        what was used stays as it is. Those of days that no window will hold again only count for
+        the total.
+        """
+        kept = []
+        needed = first_day_needed(now, self.zone)
+        self.credit_octets = self.credit_s = 0
+        for day, octets, seconds in credits:
+            self.credit_octets += octets
+            self.credit_s += seconds
+            if day >= needed:
+                kept.append((day, octets, seconds))
+        self.credits = tuple(kept)
+        for tally in self.tallies.values():
+            of_window = [credit for credit in kept if credit[0] >= tally.first_day]
+            tally.credit_octets = sum(octets for _, octets, _ in of_window)
+            tally.credit_s = sum(seconds for _, _, seconds in of_window)
+        self._left = None
 
     def recall(self, day: int, octets: int, seconds: int, now: int) -> None:
         """Take what was stored of a day, without counting it again in the total.
@@ -251,7 +290,7 @@ def _left(windows: "list[WindowLeft]") -> Left:
 
 
 def windows_left(profile: Profile, usage: Usage, now: int) -> list[WindowLeft]:
-    """The quotas of a profile with what is used of each, the shortest window first."""
+    """The quotas of a profile with top-ups and what is used of each, the shortest window first."""
     found = []
     for window, octets, seconds in (
         ("day", profile.data_day_octets, profile.time_day_s),
@@ -260,13 +299,26 @@ def windows_left(profile: Profile, usage: Usage, now: int) -> list[WindowLeft]:
     ):
         if octets is not None or seconds is not None:
             tally = usage.tally(window, now)
+            if octets is not None:
+                octets += tally.credit_octets
+            if seconds is not None:
+                seconds += tally.credit_s
             found.append(
                 WindowLeft(window, octets, tally.octets, seconds, tally.seconds, tally.end_at)
             )
-    octets, seconds = profile.data_total_octets, profile.time_total_s
+    octets, seconds = total_quota(profile, usage)
     if octets is not None or seconds is not None:
         found.append(WindowLeft("total", octets, usage.total_octets, seconds, usage.total_s, None))
     return found
+
+
+def total_quota(profile: Profile, usage: Usage) -> tuple[int | None, int | None]:
+    """(octets, seconds) a voucher may use in all, top-ups included; None = unlimited."""
+    octets, seconds = profile.data_total_octets, profile.time_total_s
+    return (
+        None if octets is None else octets + usage.credit_octets,
+        None if seconds is None else seconds + usage.credit_s,
+    )
 
 
 def session_left(profile: Profile, octets: int, seconds: int) -> WindowLeft | None:
@@ -279,30 +331,37 @@ def session_left(profile: Profile, octets: int, seconds: int) -> WindowLeft | No
     )
 
 
-def expires_at(profile: Profile, first_used_at: int | None) -> int | None:
-    """When validity ends: None before first use, or without `valid`."""
+def expires_at(profile: Profile, first_used_at: int | None, extra_s: int = 0) -> int | None:
+    """When validity ends, `extra_s` after what the profile gives: None before first use, or without
+    `valid`."""
     if profile.valid_s is None or first_used_at is None:
         return None
-    return first_used_at + profile.valid_s
+    return first_used_at + profile.valid_s + extra_s
 
 
 def decide(
-    profile: Profile, usage: Usage, *, now: int, first_used_at: int | None, held: Held = NOBODY
+    profile: Profile,
+    usage: Usage,
+    *,
+    now: int,
+    first_used_at: int | None,
+    extra_valid_s: int = 0,
+    held: Held = NOBODY,
 ) -> Grant | Refusal:
     """Return what a new session may use, or why there is none.
 
-    `held` is what the voucher's other devices hold. Used up is a refusal, never a limit of 0: to
-    every gateway 0 means unlimited. Under `throttle` a used-up window gives the essential rate
-    without data limit until the window ends.
+    `extra_valid_s` is what the voucher was extended by, `held` what its other devices hold. Used
+    up is a refusal, never a limit of 0: to every gateway 0 means unlimited. Under `throttle` a
+    used-up window gives the essential rate without data limit until the window ends.
     """
     seconds = SESSION_TIMEOUT_MAX_S
-    end_at = expires_at(profile, first_used_at)
+    end_at = expires_at(profile, first_used_at, extra_valid_s)
     if end_at is not None:
         if now >= end_at:
             return Refusal(Reason.EXPIRED)
         seconds = min(seconds, end_at - now)
     elif profile.valid_s is not None:
-        seconds = min(seconds, profile.valid_s)
+        seconds = min(seconds, profile.valid_s + extra_valid_s)
     if profile.hours is not None:
         closes_at = hours.closes_at(profile.hours, now, usage.zone)
         if not hours.is_open(profile.hours, now, usage.zone):

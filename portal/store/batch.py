@@ -135,6 +135,8 @@ class Batch:
     """Rows of which only the counters changed."""
     usage: list[tuple[int, str, int, int]] = field(default_factory=list)
     """(account, day, octets, seconds) to add."""
+    site_usage: list[tuple[int, str, int, int]] = field(default_factory=list)
+    """(site, day, octets, seconds) to add: the same, by site."""
     accounts: list[tuple[Any, ...]] = field(default_factory=list)
     """(first_used_at, total_octets, total_s, move_day, move_count, last_session_id, id)."""
     devices: list[tuple[Any, ...]] = field(default_factory=list)
@@ -177,6 +179,12 @@ BATCH_SQL: tuple[tuple[str, str], ...] = (
         "usage",
         "INSERT INTO usage_day (account_id, day, octets, seconds) VALUES (?, ?, ?, ?)"
         " ON CONFLICT (account_id, day) DO UPDATE"
+        " SET octets = octets + excluded.octets, seconds = seconds + excluded.seconds",
+    ),
+    (
+        "site_usage",
+        "INSERT INTO site_day (site_id, day, octets, seconds) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (site_id, day) DO UPDATE"
         " SET octets = octets + excluded.octets, seconds = seconds + excluded.seconds",
     ),
     (

@@ -9,10 +9,10 @@ event loop; the reader is a second, read-only connection for point reads by key,
 import asyncio
 import re
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import aiosqlite
 
@@ -22,6 +22,8 @@ CACHE_KIB = 8192
 """Page cache of each connection; 8 MiB keeps the node under its 120 MB."""
 
 Row = sqlite3.Row
+Statement = tuple[str, Sequence[Sequence[Any]]]
+"""SQL and the rows to execute it for."""
 DatabaseError = sqlite3.Error
 
 
@@ -109,15 +111,13 @@ class _Writer(aiosqlite.Connection):
     """aiosqlite's connection, that also does a whole batch in one hop to its thread: each statement
     by itself costs the event loop some 80 microseconds, a busy commit has eight."""
 
-    async def write(self, statements: Sequence[tuple[str, Sequence[Sequence[Any]]]]) -> None:
+    async def write(self, statements: Sequence[Statement]) -> None:
         """Execute each statement for all its rows, then commit; roll back if anything raises."""
         # aiosqlite gives this method no types.
         await self._execute(_write, self._conn, statements)  # type: ignore[no-untyped-call]
 
 
-def _write(
-    connection: sqlite3.Connection, statements: Sequence[tuple[str, Sequence[Sequence[Any]]]]
-) -> None:
+def _write(connection: sqlite3.Connection, statements: Sequence[Statement]) -> None:
     try:
         for sql, rows in statements:
             connection.executemany(sql, rows)
@@ -125,6 +125,19 @@ def _write(
     except BaseException:
         connection.rollback()
         raise
+
+
+class Settler(Protocol):
+    """Who keeps committed changes that are not yet in their tables."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    async def settle_in(self, transaction: "Transaction") -> None:
+        """Write them."""
+
+    def forget(self) -> None:
+        """They were committed."""
 
 
 class Database:
@@ -135,6 +148,12 @@ class Database:
         self._writer = writer
         self._reader = reader
         self._lock = asyncio.Lock()
+        self._settler: Settler | None = None
+
+    def settled_by(self, settler: "Settler") -> None:
+        """Let `settler` write what it holds before anybody reads or changes its tables, and when
+        the database is closed."""
+        self._settler = settler
 
     @classmethod
     async def open(cls, path: Path) -> "Database":
@@ -160,6 +179,9 @@ class Database:
 
     async def close(self) -> None:
         """Close both connections; what was not committed is gone."""
+        with suppress(sqlite3.Error):
+            # What cannot be settled now is settled at the next start.
+            await self.settle()
         self._reader.close()
         await self._writer.close()
 
@@ -174,6 +196,9 @@ class Database:
 
     async def all_slowly(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """All rows of a longer query, read in a thread of its own so that RADIUS goes on."""
+        with suppress(sqlite3.Error):
+            # On a full disk people still read all that is in the tables.
+            await self.settle()
 
         def read() -> list[Row]:
             connection = _read_only(self.path)
@@ -185,24 +210,40 @@ class Database:
 
         return await asyncio.to_thread(read)
 
-    async def write(self, statements: Sequence[tuple[str, Sequence[Sequence[Any]]]]) -> None:
-        """One transaction of statements, each executed for all its rows."""
+    async def write(
+        self, statements: Sequence[Statement], *, then: Callable[[], None] = lambda: None
+    ) -> None:
+        """One transaction of statements, each executed for all its rows; `then` is called once they
+        are committed, before anybody else writes."""
         async with self._lock:
             await self._writer.write(statements)
+            then()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["Transaction"]:
         """One transaction, alone on the writer: committed at the end, rolled back if it raises."""
         async with self._lock:
             try:
-                yield Transaction(self._writer)
+                transaction = Transaction(self._writer)
+                if self._settler is not None:
+                    await self._settler.settle_in(transaction)
+                yield transaction
                 await self._writer.commit()
             except BaseException:
                 await self._writer.rollback()
                 raise
+            if self._settler is not None:
+                self._settler.forget()
+
+    async def settle(self) -> None:
+        """Have everything in its tables."""
+        if self._settler is not None and len(self._settler):
+            async with self.transaction():
+                pass
 
     async def backup_to(self, path: Path) -> None:
         """Write a compact copy of the committed database to `path`, which must not exist."""
+        await self.settle()
 
         def copy() -> None:
             connection = _read_only(self.path)
@@ -229,6 +270,12 @@ class Transaction:
         """Execute one INSERT; return the row id."""
         async with self._connection.execute(sql, parameters) as cursor:
             return int(cursor.lastrowid or 0)
+
+    async def write(self, statements: Sequence[Statement]) -> None:
+        """Execute each statement for all its rows, without an end of the transaction."""
+        for sql, rows in statements:
+            if rows:
+                await self._connection.executemany(sql, rows)
 
     async def run_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
         """Execute one statement for many rows in a single hop to the writer's thread."""

@@ -4,23 +4,26 @@ Every statement stands next to the function that runs it. Nothing is decided her
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from portal.domain.session import Session
-from portal.store.batch import BATCH_SQL, DEVICE, SESSION, Batch, read_session
-from portal.store.db import Database, Row, Transaction
+from portal.store import audit
+from portal.store.audit import Deed
+from portal.store.batch import DEVICE, SESSION, read_session
+from portal.store.db import Database, Row
+from portal.store.journal import Journal
 
 _VOUCHER = (
     "SELECT v.id, v.account_id, v.batch_id, v.site_id, v.serial, v.code_hash, v.last4,"
     " v.sealed_code,"
     " v.issued_at, v.use_before_at, v.revoked_at, v.replaced_at, v.end_reason, a.profile,"
     " a.first_used_at, a.total_octets, a.total_s, a.move_day, a.move_count, a.last_session_id,"
+    " a.extra_valid_s, EXISTS (SELECT 1 FROM credit c WHERE c.account_id = a.id) AS has_credit,"
     " (SELECT MAX(n.id) FROM voucher n WHERE n.account_id = v.account_id) AS newest_id"
     " FROM voucher v JOIN account a ON a.id = v.account_id"
 )
-
-_END_VOUCHER = "UPDATE voucher SET {column} = ?, end_reason = ?, sealed_code = NULL WHERE id = ?"
 
 
 class NodeStore:
@@ -28,13 +31,8 @@ class NodeStore:
 
     def __init__(self, database: Database):
         self.database = database
-
-    # -- the group commit ------------------------------------------------------------------
-
-    async def commit(self, batch: Batch) -> None:
-        """Write a batch in one transaction; when this returns it survives a power cut."""
-        statements = [(sql, rows) for name, sql in BATCH_SQL if (rows := getattr(batch, name))]
-        await self.database.write(statements)
+        self.journal = Journal(database)
+        database.settled_by(self.journal)
 
     # -- at start --------------------------------------------------------------------------
 
@@ -47,7 +45,8 @@ class NodeStore:
     def sites(self) -> list[Row]:
         """All sites, oldest first."""
         return self.database.all(
-            "SELECT id, code, name, zone, helper, power_window, announcement FROM site ORDER BY id"
+            "SELECT id, code, name, zone, helper, power_window, wifi_name, counter, opening_hours"
+            " FROM site ORDER BY id"
         )
 
     def gateways(self) -> list[Row]:
@@ -138,6 +137,12 @@ class NodeStore:
             (account_id, since_day),
         )
 
+    def account_credits(self, account_id: int) -> list[Row]:
+        """All top-ups of an account, by day."""
+        return self.database.all(
+            "SELECT day, octets, seconds FROM credit WHERE account_id = ?", (account_id,)
+        )
+
     def account_devices(self, account_id: int) -> list[Row]:
         """The phones of an account."""
         return self.database.all(
@@ -219,6 +224,7 @@ class NodeStore:
         """Cards newest first; `batch` is the part of the serial before the dash."""
         return await self.database.all_slowly(
             f"{_VOUCHER} WHERE (? IS NULL OR v.site_id = ?) AND (? IS NULL OR v.serial LIKE ?)"
+            " AND v.batch_id NOT IN (SELECT id FROM batch WHERE kind = 'device')"
             " ORDER BY v.id DESC LIMIT ?",
             (site_id, site_id, batch, f"{batch}-%", limit),
         )
@@ -232,16 +238,23 @@ class NodeStore:
         )
         return 0 if row is None else int(row["n"])
 
+    def sites_of_profile(self, profile: str) -> set[int]:
+        """The sites whose cards follow a profile."""
+        rows = self.database.all("SELECT DISTINCT site_id FROM batch WHERE profile = ?", (profile,))
+        return {row["site_id"] for row in rows}
+
     # -- changes by people -----------------------------------------------------------------
 
-    async def add_site(self, code: str, name: str, zone: str) -> int:
-        """Insert a site; return its id."""
+    async def add_site(self, code: str, name: str, zone: str, *, at: int, deed: Deed) -> int:
+        """Insert a site; return its id, which the deed recorded with it gets too."""
         async with self.database.transaction() as transaction:
-            return await transaction.insert(
+            site_id = await transaction.insert(
                 "INSERT INTO site (code, name, zone) VALUES (?, ?, ?)", (code, name, zone)
             )
+            await audit.write(transaction, at, replace(deed, site_id=site_id))
+            return site_id
 
-    async def set_site(self, site_id: int, fields: dict[str, str]) -> None:
+    async def set_site(self, site_id: int, fields: dict[str, str], *, at: int, deed: Deed) -> None:
         """Change the given columns of a site."""
         assignments = ", ".join(f"{column} = ?" for column in fields)
         async with self.database.transaction() as transaction:
@@ -249,17 +262,22 @@ class NodeStore:
                 f"UPDATE site SET {assignments} WHERE id = ?",
                 (*fields.values(), site_id),
             )
+            await audit.write(transaction, at, deed)
 
-    async def add_gateway(self, columns: dict[str, Any]) -> int:
+    async def add_gateway(self, columns: dict[str, Any], *, at: int, deed: Deed) -> int:
         """Insert a gateway; return its id."""
         async with self.database.transaction() as transaction:
-            return await transaction.insert(
+            gateway_id = await transaction.insert(
                 f"INSERT INTO gateway ({', '.join(columns)})"
                 f" VALUES ({', '.join('?' * len(columns))})",
                 tuple(columns.values()),
             )
+            await audit.write(transaction, at, deed)
+            return gateway_id
 
-    async def set_gateway(self, gateway_id: int, columns: dict[str, Any]) -> None:
+    async def set_gateway(
+        self, gateway_id: int, columns: dict[str, Any], *, at: int, deed: Deed
+    ) -> None:
         """Change the given columns of a gateway."""
         assignments = ", ".join(f"{column} = ?" for column in columns)
         async with self.database.transaction() as transaction:
@@ -267,8 +285,9 @@ class NodeStore:
                 f"UPDATE gateway SET {assignments} WHERE id = ?",
                 (*columns.values(), gateway_id),
             )
+            await audit.write(transaction, at, deed)
 
-    async def remove_gateway(self, gateway_id: int) -> None:
+    async def remove_gateway(self, gateway_id: int, *, at: int, deed: Deed) -> None:
         """Delete a gateway; only its name stays, for its sessions."""
         async with self.database.transaction() as transaction:
             await transaction.run(
@@ -276,8 +295,9 @@ class NodeStore:
                 (gateway_id,),
             )
             await transaction.run("DELETE FROM gateway WHERE id = ?", (gateway_id,))
+            await audit.write(transaction, at, deed)
 
-    async def set_profile(self, name: str, limits: str) -> None:
+    async def set_profile(self, name: str, limits: str, *, at: int, deed: Deed) -> None:
         """Insert or replace a profile."""
         async with self.database.transaction() as transaction:
             await transaction.run(
@@ -285,76 +305,13 @@ class NodeStore:
                 " ON CONFLICT (name) DO UPDATE SET limits = excluded.limits",
                 (name, limits),
             )
+            await audit.write(transaction, at, deed)
 
-    async def remove_profile(self, name: str) -> None:
+    async def remove_profile(self, name: str, *, at: int, deed: Deed) -> None:
         """Delete a profile that no card follows."""
         async with self.database.transaction() as transaction:
             await transaction.run("DELETE FROM profile WHERE name = ?", (name,))
-
-    async def issue(
-        self,
-        *,
-        site_id: int,
-        profile: str,
-        note: str,
-        issued_at: int,
-        use_before_at: int | None,
-        cards: Iterable[tuple[str, bytes, str, bytes]],
-        batch_number: int,
-        replaces: Sequence[tuple[int, int]] | None = None,
-        reason: str | None = None,
-    ) -> int:
-        """Insert a batch of cards, each (serial, code hash, last four, sealed code); return its id.
-
-        Every card gets an account of its own; with `replaces`, the (card, account) of as many old
-        cards, each takes over that account instead, and the old card ends for `reason`.
-        """
-        async with self.database.transaction() as transaction:
-            batch_id = await transaction.insert(
-                "INSERT INTO batch (site_id, profile, note, issued_at) VALUES (?, ?, ?, ?)",
-                (site_id, profile, note, issued_at),
-            )
-            listed = list(cards)
-            accounts: Sequence[int]
-            if replaces is None:
-                first = await self._add_accounts(transaction, profile, len(listed))
-                accounts = range(first, first + len(listed))
-            else:
-                accounts = [account for _, account in replaces]
-                await transaction.run_many(
-                    _END_VOUCHER.format(column="replaced_at"),
-                    [(issued_at, reason, old) for old, _ in replaces],
-                )
-            await transaction.run_many(
-                "INSERT INTO voucher (account_id, batch_id, site_id, serial, code_hash, last4,"
-                " sealed_code, issued_at, use_before_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (account, batch_id, site_id, *card, issued_at, use_before_at)
-                    for account, card in zip(accounts, listed, strict=True)
-                ],
-            )
-            await transaction.run(
-                "INSERT INTO box (name, value) VALUES ('batch_number', ?)"
-                " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-                (str(batch_number),),
-            )
-            return batch_id
-
-    async def _add_accounts(self, transaction: Transaction, profile: str, count: int) -> int:
-        first = await transaction.insert("INSERT INTO account (profile) VALUES (?)", (profile,))
-        await transaction.run_many(
-            "INSERT INTO account (id, profile) VALUES (?, ?)",
-            [(first + n, profile) for n in range(1, count)],
-        )
-        return first
-
-    async def revoke_vouchers(self, voucher_ids: Sequence[int], at: int, reason: str) -> None:
-        """Mark cards as revoked for a reason."""
-        async with self.database.transaction() as transaction:
-            await transaction.run_many(
-                _END_VOUCHER.format(column="revoked_at"),
-                [(at, reason, voucher_id) for voucher_id in voucher_ids],
-            )
+            await audit.write(transaction, at, deed)
 
     async def forget_sealed_before(self, issued_before_at: int) -> int:
         """Drop the sealed copies of codes issued before a moment; return how many."""
@@ -395,12 +352,3 @@ class NodeStore:
         """Delete phones that have not logged in since a moment; return how many."""
         async with self.database.transaction() as transaction:
             return await transaction.run("DELETE FROM device WHERE granted_at < ?", (before_at,))
-
-    async def add_operator(self, name: str, password_hash: str, created_at: int) -> None:
-        """Insert the first admin, whose one-time password must be changed at the first sign-in."""
-        async with self.database.transaction() as transaction:
-            await transaction.run(
-                "INSERT INTO operator (name, role, password_hash, must_change, created_at)"
-                " VALUES (?, 'admin', ?, 1, ?)",
-                (name, password_hash, created_at),
-            )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from portal.store.db import Database, DatabaseError
+from portal.store.journal import Journal
 
 BOOTS_AHEAD = 1000
 """Boots a backup may be behind when the newer database is lost; session ids begin with the boot."""
@@ -32,6 +33,7 @@ async def lost_since(current: Path, backup: Path, made_at: int) -> Lost | None:
     except DatabaseError:
         return None
     try:
+        await Journal(newer).replay()
         older = await Database.open(backup)
         try:
             used = [

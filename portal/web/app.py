@@ -1,7 +1,6 @@
 """App: the node's web application, built once from the parts it needs."""
 
 import logging
-import re
 import traceback
 from collections.abc import Callable, Sequence
 
@@ -15,13 +14,16 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from portal.admin import Admin
+from portal.complaints import Complaints
 from portal.door import Door
+from portal.notices import Notices
 from portal.resources import data_dir
 from portal.settings import Http
 from portal.web.api import Api
 from portal.web.arrivals import code_in_path, query_of
+from portal.web.complaints import ComplaintPages
 from portal.web.forms import Seals
-from portal.web.pages import SECURITY_HEADERS, Pages, redirect
+from portal.web.pages import SECURITY_HEADERS, Pages, redirect, without_codes
 from portal.web.resident import Resident, help_number
 from portal.web.screens import Screens
 from portal.web.text import Texts
@@ -53,12 +55,8 @@ PROBE_PATHS = frozenset(
 """What operating systems ask for to see whether they are online (radius-conformance B.3)."""
 
 
-OTHER_FACES = ("/operator/",)
+OTHER_FACES = ("/operator",)
 """Paths on which nothing is an arrival."""
-
-# What could be a code in the text of an exception.
-_CODES = re.compile(r"\d{4}[ -]?\d{4}[ -]?\d{4}")
-_HIDDEN = "**** **** ****"
 
 
 def build(
@@ -70,6 +68,8 @@ def build(
     texts: Texts,
     now: Callable[[], int],
     secret: bytes,
+    notices: Notices,
+    complaints: Complaints,
     is_healthy: Callable[[], bool],
     registry: CollectorRegistry = REGISTRY,
     retention_days: int | None = None,
@@ -85,7 +85,14 @@ def build(
     X-Forwarded-For. Raises ValueError for a short secret, and errors of Pages and Texts.
     """
     seals = Seals(secret)
-    reception = Reception(admin=admin, seals=seals, texts=texts, http=http, now=now)
+    reception = Reception(
+        admin=admin,
+        seals=seals,
+        texts=texts,
+        http=http,
+        now=now,
+        announcements=notices.running,
+    )
     screens = Screens(
         reception=reception,
         pages=Pages(),
@@ -94,6 +101,7 @@ def build(
         retention_days=retention_days,
     )
     resident = Resident(door=door, reception=reception, screens=screens, seals=seals)
+    told = ComplaintPages(complaints=complaints, door=door, reception=reception, screens=screens)
     api = Api(door=door, reception=reception, is_healthy=is_healthy, registry=registry)
     return Starlette(
         routes=[
@@ -109,6 +117,9 @@ def build(
             Route("/status", resident.status),
             Route("/logout", resident.log_out_page),
             Route("/logout", resident.log_out, methods=["POST"]),
+            Route("/complaint", told.form),
+            Route("/complaint", told.send, methods=["POST"]),
+            Route("/complaint/{number}", told.state),
             Route("/terms", resident.terms),
             Route("/privacy", resident.privacy),
             Route("/v/{code}", resident.prefilled),
@@ -188,7 +199,7 @@ class Guard:
             await self._app(scope, receive, noting_send)
         except Exception:
             number = help_number()
-            log.error("%s: a page failed\n%s", number, _CODES.sub(_HIDDEN, traceback.format_exc()))
+            log.error("%s: a page failed\n%s", number, without_codes(traceback.format_exc()))
             if scope["type"] != "http" or is_started:
                 raise
             try:

@@ -1,4 +1,4 @@
-"""Pages: templates to responses, with the headers every page for residents carries.
+"""Pages: templates to responses, with the headers every page carries.
 
 One response is one whole page: its style stands in it, it asks for nothing else, and its
 Content-Security-Policy allows nothing else. Templates are compiled when the program starts, so a
@@ -26,15 +26,27 @@ SECURITY_HEADERS: Mapping[str, str] = {
 """On every response. HSTS is never sent: at level 0 there is no certificate, and phones would
 remember the demand for one."""
 
+_FETCH = "connect-src 'self'"
+
 # What may stand in an address as it is; everything else, line ends too, is percent-encoded.
 _URL_SIGNS = ":/%#?=@[]!$&'()*+,;~"
 
 
-class Pages:
-    """The residents' pages, ready to fill in."""
+# What could be a code in the text of an exception.
+_CODES = re.compile(r"\d{4}[ -]?\d{4}[ -]?\d{4}")
 
-    def __init__(self, directory: Path | None = None) -> None:
-        """Compile every template of `directory` (default: the installed `templates`).
+
+def without_codes(text: str) -> str:
+    """`text` for the log: whatever could be a voucher's code in it is hidden."""
+    return _CODES.sub("**** **** ****", text)
+
+
+class Pages:
+    """The pages of one face, the residents' or the operators', ready to fill in."""
+
+    def __init__(self, directory: Path | None = None, face: str = "resident") -> None:
+        """Compile every template in the folder `face` of `directory` (default: the installed
+        `templates`).
 
         Raises jinja2.TemplateError for a template that does not compile.
         """
@@ -48,13 +60,17 @@ class Pages:
             auto_reload=False,
         )
         self._templates = {
-            path.stem: self._environment.get_template(f"resident/{path.name}")
-            for path in sorted((root / "resident").glob("*.html"))
+            path.stem: self._environment.get_template(f"{face}/{path.name}")
+            for path in sorted((root / face).glob("*.html"))
         }
         # Without line ends the hash is the same on every checkout, and the page is shorter.
-        style = re.sub(r"\s*\n\s*", "", (root / "resident" / "style.css").read_text("utf-8"))
+        style = re.sub(r"\s*\n\s*", "", (root / face / "style.css").read_text("utf-8"))
         self._style = Markup(style)
-        self._style_hash = b64encode(hashlib.sha256(style.encode()).digest()).decode()
+        self._style_hash = _hash(style)
+        self._scripts = {
+            path.stem: re.sub(r"\r\n?", "\n", path.read_text("utf-8")).strip()
+            for path in sorted((root / face).glob("*.js"))
+        }
 
     def respond(
         self,
@@ -64,18 +80,25 @@ class Pages:
         status: int = 200,
         form_action: Sequence[str] = (),
         headers: Mapping[str, str] | None = None,
+        script: str | None = None,
     ) -> Response:
         """Fill in the template `name` and return the page.
 
         `form_action`: the origins, besides our own, that a form of this page may lead to; Chromium
-        holds redirects after a POST to them as well. Raises jinja2.UndefinedError for a value the
-        template wants and does not get.
+        holds redirects after a POST to them as well. `script`: the stem of a file `*.js` beside the
+        templates, which the template puts into a script element as `script`; it may fetch from our
+        own origin. Raises jinja2.UndefinedError for a value the template wants and does not get.
         """
-        text = self._templates[name].render(values, css=self._style)
+        source = None if script is None else self._scripts[script]
+        text = self._templates[name].render(
+            values, css=self._style, script=None if source is None else Markup(source)
+        )
+        scripts = () if source is None else (f"script-src 'sha256-{_hash(source)}'", _FETCH)
         policy = "; ".join(
             (
                 "default-src 'none'",
                 f"style-src 'sha256-{self._style_hash}'",
+                *scripts,
                 "img-src data:",
                 " ".join(("form-action 'self'", *form_action)),
                 "base-uri 'none'",
@@ -87,6 +110,11 @@ class Pages:
             status,
             headers={**SECURITY_HEADERS, "content-security-policy": policy, **(headers or {})},
         )
+
+
+def _hash(text: str) -> str:
+    """What a Content-Security-Policy calls the contents of an element by."""
+    return b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def redirect(url: str, *, status: int = 303, close: bool = False) -> Response:

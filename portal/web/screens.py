@@ -4,7 +4,7 @@ A screen decides nothing: it writes sentences, seals what its buttons carry, and
 its forms may lead to.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from portal.admin import Site
+from portal.complaints import CATEGORIES, CONTACT_LONGEST, WORDS_LONGEST, Complaint
 from portal.domain.quota import Reason
 from portal.domain.voucher import RESERVED_CODE, show
 from portal.door import Problem
@@ -24,6 +25,7 @@ from portal.web.sentences import (
     Trouble,
     end_of,
     facts,
+    first_card_words,
     gauges,
     trouble,
     trouble_of_status,
@@ -87,6 +89,9 @@ class Screens:
             error=error,
             notice=notice,
             is_prefilled=is_prefilled,
+            no_card=first_card_words(
+                visit.t, visit.site, visit.now, self._reception.zone(visit.site)
+            ),
         )
 
     def refused(self, visit: Visit, code: str, problem: Problem) -> Response:
@@ -122,17 +127,13 @@ class Screens:
 
     def trouble(self, visit: Visit, problem: Problem) -> Trouble:
         """What stops this resident, in the words of this page."""
-        t, site = visit.t, visit.site
-        name = site.name if site else t("site.unnamed")
-        zone = self._reception.zone(site)
-        return trouble(t, problem, now=visit.now, zone=zone, site_name=name)
+        zone = self._reception.zone(visit.site)
+        return trouble(visit.t, problem, now=visit.now, zone=zone, site=visit.site)
 
     def trouble_of(self, visit: Visit, status: VoucherStatus) -> Trouble | None:
         """Why this card could not log in now, None when it could."""
-        t, site = visit.t, visit.site
-        name = site.name if site else t("site.unnamed")
-        zone = self._reception.zone(site)
-        return trouble_of_status(t, status, now=visit.now, zone=zone, site_name=name)
+        zone = self._reception.zone(visit.site)
+        return trouble_of_status(visit.t, status, now=visit.now, zone=zone, site=visit.site)
 
     # --- logged in -----------------------------------------------------------------------------
 
@@ -240,6 +241,69 @@ class Screens:
         sites = self._reception.admin.sites_by_id.values()
         return next((site for site in sites if site.code == known.status.site_code), None)
 
+    # --- complaints ----------------------------------------------------------------------------
+
+    def complaint_form(
+        self,
+        visit: Visit,
+        *,
+        site: Site | None,
+        sites: Sequence[Site],
+        draft: object,
+        serial: str | None,
+        error: Trouble | None,
+        look_up_error: Trouble | None,
+        number: str,
+        wait_s: int | None,
+    ) -> Response:
+        """The form for a complaint and the field to look up an answer. `sites`: to choose from,
+        where it is not known; `draft`: what stands in the form; `wait_s`: 429 when there is one.
+        """
+        fields = self._form_fields(visit)
+        if visit.link_text is not None:
+            fields["k"] = visit.link_text
+        return self._page(
+            "complaint",
+            visit,
+            "/complaint",
+            site=site,
+            status=200 if wait_s is None else 429,
+            headers=None if wait_s is None else {"retry-after": str(wait_s)},
+            action="/complaint",
+            fields=fields,
+            sites=sites,
+            categories=CATEGORIES,
+            draft=draft,
+            serial=serial,
+            error=error,
+            look_up_error=look_up_error,
+            number=number,
+            words_longest=WORDS_LONGEST,
+            contact_longest=CONTACT_LONGEST,
+            retention_days=self._retention_days,
+        )
+
+    def complaint(self, visit: Visit, found: Complaint, site: Site, number: str) -> Response:
+        """The number of a complaint, and its answer when there is one."""
+        t, zone = visit.t, self._reception.zone(site)
+        answered = None
+        if found.answered_at is not None:
+            answered = t("complaint.answered_at", when=t.moment(found.answered_at, visit.now, zone))
+        return self._page(
+            "complaint_state",
+            visit,
+            f"/complaint/{number}",
+            site=site,
+            number=number,
+            about=t(f"complaint.about_{found.category}"),
+            made=t.moment(found.created_at, visit.now, zone),
+            due=t.moment(found.due_at, visit.now, zone),
+            is_late=found.is_late(visit.now),
+            answer=found.answer,
+            answered=answered,
+            again=self._reception.href(visit, f"/complaint/{number}"),
+        )
+
     # --- everything else -----------------------------------------------------------------------
 
     def terms(self, visit: Visit) -> Response:
@@ -253,7 +317,15 @@ class Screens:
     def outside(self, visit: Visit, code: str) -> Response:
         """A phone of which no gateway is known: how to get into the village's WiFi."""
         again = self._reception.href(visit, f"/v/{code}")
-        return self._page("outside", visit, f"/v/{code}", code=show(code), again=again)
+        site = visit.site
+        return self._page(
+            "outside",
+            visit,
+            f"/v/{code}",
+            code=show(code),
+            again=again,
+            wifi_name=(site.wifi_name or site.name) if site else visit.t("site.unnamed"),
+        )
 
     def unknown_gateway(self, visit: Visit) -> Response:
         """An arrival through a gateway that nobody registered."""

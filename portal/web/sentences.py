@@ -7,6 +7,7 @@ is one sentence of what happened and one of what to do, with the time where ther
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
+from portal.admin import Site
 from portal.domain.quota import Reason, WindowLeft
 from portal.domain.voucher import State, mask
 from portal.door import Problem
@@ -53,6 +54,7 @@ _OWN_NEXT = frozenset(
     (
         Reason.REVOKED,
         Reason.REPLACED,
+        Reason.BLOCKED,
         Reason.IN_USE,
         Reason.RESERVED,
         Reason.DISK_FULL,
@@ -69,15 +71,48 @@ _UNSAID = frozenset((Reason.UNKNOWN_PHONE, Reason.CHALLENGE_STALE, Reason.BAD_RE
 """Reasons that are no fault of the card: the resident presses the button again."""
 
 
+def power_words(t: Translator, site: Site, at: int, zone: ZoneInfo) -> str | None:
+    """When a site has electricity, None when it always has."""
+    hours = site.power_hours
+    if hours is not None:
+        return t("site.power", window=t.hours(hours, at, zone))
+    # An older version took any words.
+    return t("site.power_words", window=site.power_window) if site.power_window else None
+
+
+def card_place(t: Translator, site: Site | None, at: int, zone: ZoneInfo) -> str | None:
+    """Where and when cards are given: `di Kantor Desa, pukul 08.00–15.00 WITA`; None: not known."""
+    hours = t.hours(site.opening_hours, at, zone) if site and site.opening_hours else None
+    if site is not None and site.counter:
+        if hours is None:
+            return t("place.at", place=site.counter)
+        return t("place.at_hours", place=site.counter, hours=hours)
+    return None if hours is None else t("place.hours", hours=hours)
+
+
+def new_card_words(t: Translator, site: Site | None, at: int, zone: ZoneInfo) -> str:
+    """What to do when a card is over: where to get a new one, and when."""
+    place = card_place(t, site, at, zone)
+    return t("error.new_card") if place is None else t("error.new_card_at", place=place)
+
+
+def first_card_words(t: Translator, site: Site | None, at: int, zone: ZoneInfo) -> str:
+    """What to do without a card."""
+    place = card_place(t, site, at, zone)
+    return t("login.no_card") if place is None else t("login.no_card_at", place=place)
+
+
 def is_unsaid(reason: Reason) -> bool:
     """Tell whether a reason is no news for a resident."""
     return reason in _UNSAID
 
 
 def trouble(
-    t: Translator, problem: Problem, *, now: int, zone: ZoneInfo, site_name: str
+    t: Translator, problem: Problem, *, now: int, zone: ZoneInfo, site: Site | None
 ) -> Trouble:
     """Say why a card cannot be used now and what to do."""
+    new_card = new_card_words(t, site, now, zone)
+    site_name = site.name if site else t("site.unnamed")
     reason, status = problem.reason, problem.status
     if reason in _UNSAID:
         return Trouble(t("error.not_yet"), t("error.press_again"))
@@ -92,29 +127,29 @@ def trouble(
         what = t("error.expired_undated")
         if status is not None and status.expires_at is not None:
             what = t("error.expired", until=t.moment(status.expires_at, now, zone))
-        return Trouble(what, t("error.new_card"))
+        return Trouble(what, new_card)
     if reason is Reason.USE_BEFORE_PASSED:
         what = t("error.expired_undated")
         if status is not None and status.use_before_at is not None:
             before = t.date(status.use_before_at, zone)
             what = t("error.use_before_passed", before=before)
-        return Trouble(what, t("error.new_card"))
+        return Trouble(what, new_card)
     what = t(f"error.{reason}")
     if problem.retry_at is not None:
         return Trouble(what, t("error.again", when=t.moment(problem.retry_at, now, zone)))
     if reason in _OWN_NEXT:
         return Trouble(what, t(f"error.{reason}_next"))
-    return Trouble(what, t("error.new_card") if reason in _NEW_CARD else None)
+    return Trouble(what, new_card if reason in _NEW_CARD else None)
 
 
 def trouble_of_status(
-    t: Translator, status: VoucherStatus, *, now: int, zone: ZoneInfo, site_name: str
+    t: Translator, status: VoucherStatus, *, now: int, zone: ZoneInfo, site: Site | None
 ) -> Trouble | None:
     """Say why this card could not log in now, None when it could."""
     if status.reason is None or status.reason in _UNSAID:
         return None
     problem = Problem(status.reason, retry_at=status.retry_at, status=status)
-    return trouble(t, problem, now=now, zone=zone, site_name=site_name)
+    return trouble(t, problem, now=now, zone=zone, site=site)
 
 
 def gauges(t: Translator, status: VoucherStatus, *, now: int, zone: ZoneInfo) -> list[Gauge]:

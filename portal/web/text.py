@@ -1,9 +1,10 @@
-"""Text: the residents' languages, and how each writes amounts, times and dates.
+"""Text: the languages of the pages, and how each writes amounts, times and dates.
 
 One catalogue per language, `templates/lang/<language>.po`, with a key such as `login.title` as
-msgid. Indonesian is the language of reference: it has every key, and what another catalogue leaves
-out is said in Indonesian. A further language is one more file; one that Babel's CLDR does not know
-(many languages of the islands) writes numbers and months the Indonesian way.
+msgid; what only operators read stands beside it by topic, `operator/<language>.<topic>.po`.
+Indonesian is the language of reference: it has every key, and what another catalogue leaves out is
+said in Indonesian. A further language is one more file; one that Babel's CLDR does not know (many
+languages of the islands) writes numbers and months the Indonesian way.
 
 Nothing is escaped here: the templates escape. Knows no request and no page.
 """
@@ -43,13 +44,16 @@ class Texts:
     """All catalogues of a directory, read once at start."""
 
     def __init__(self, directory: Path | None = None) -> None:
-        """Read every `.po` file of `directory` (default: the installed `templates/lang`).
+        """Read every `.po` file of `directory` (default: the installed `templates/lang`), and into
+        it the operators' `operator/<language>.<topic>.po`.
 
         Raises CatalogueError when one cannot be read, wants a value that the Indonesian text does
-        not have, or when Indonesian is missing.
+        not have, says a key another file has said, or when Indonesian is missing.
         """
         directory = directory or data_dir("templates") / "lang"
         catalogues = {path.stem: _read(path) for path in sorted(directory.glob("*.po"))}
+        for path in sorted((directory / "operator").glob("*.po")):
+            _add(catalogues, path)
         reference = catalogues.get(DEFAULT_LANGUAGE)
         if reference is None:
             raise CatalogueError(
@@ -266,6 +270,18 @@ def _read(path: Path) -> _Catalogue:
         if key and all(forms) and not message.fuzzy:
             texts[key] = forms
     return _Catalogue(texts, form_of)
+
+
+def _add(catalogues: dict[str, _Catalogue], path: Path) -> None:
+    """Add the texts of `path`, a `<language>.<topic>.po`, to its language's."""
+    language = path.stem.partition(".")[0]
+    if language not in catalogues:
+        raise CatalogueError(f"{path} is of no language here; expected {sorted(catalogues)}")
+    found, texts = _read(path), catalogues[language].texts
+    twice = sorted(found.texts.keys() & texts.keys())
+    if twice:
+        raise CatalogueError(f"{path} says {twice}, which another file says; expected new keys")
+    texts.update(found.texts)
 
 
 def _check_values(path: Path, catalogue: _Catalogue, reference: _Catalogue) -> None:

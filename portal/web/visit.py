@@ -5,7 +5,7 @@ State travels in addresses and hidden fields, never in cookies: mini-browsers fo
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlencode, urlsplit
@@ -26,6 +26,7 @@ from portal.web.arrivals import (
     read_return,
 )
 from portal.web.forms import Form, Link, Seals
+from portal.web.sentences import power_words
 from portal.web.text import DEFAULT_LANGUAGE, Texts, Translator
 from radius.nas import Arrival
 
@@ -117,6 +118,8 @@ class Reception:
     texts: Texts
     http: Http
     now: Callable[[], int]
+    announcements: Callable[[int], Sequence[str]]
+    """What the residents of a site are told now."""
 
     def visit(self, request: Request, fields: Mapping[str, str] | None = None) -> Visit:
         """Understand a request; `fields` are those of its POST.
@@ -304,11 +307,12 @@ class Reception:
             "is_large": visit.is_large,
             "site_name": site.name if site else t("site.unnamed"),
             "helper": split_telephone(site.helper) if site else [],
-            "announcement": site.announcement if site else "",
-            "power_window": site.power_window if site else "",
+            "announcements": self.announcements(site.id) if site else (),
+            "power": power_words(t, site, visit.now, self.zone(site)) if site else None,
             "down_since": down_since,
             "links": {
                 "home": self.href(visit, "/"),
+                "complaint": self.href(visit, "/complaint"),
                 "terms": self.href(visit, "/terms"),
                 "privacy": self.href(visit, "/privacy"),
                 "size": self.href(visit, path, huruf="" if visit.is_large else "besar"),

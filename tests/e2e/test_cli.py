@@ -324,6 +324,15 @@ def test_sites(place: Path) -> None:
         *("--json", "--dir", place),
     ).json
     assert changed["helper"] == "Bu Siti, balai desa" and changed["name"] == "Tanjung Laut"
+    assert changed["announcement"] == "Ronda malam"
+    times = ("--power-window", "18.00-23.00", "--opening-hours", "8:00-15:00")
+    where = ("--counter", "Kantor Desa", "--wifi-name", "TANJUNG", "--announcement", "")
+    changed = pesisir("site", "set", "TJL", *times, *where, "--json", "--dir", place).json
+    assert (changed["power_window"], changed["opening_hours"]) == ("18:00-23:00", "08:00-15:00")
+    assert (changed["counter"], changed["wifi_name"]) == ("Kantor Desa", "TANJUNG")
+    assert changed["announcement"] == ""
+    words = pesisir("site", "set", "TJL", "--power-window", "malam", "--dir", place).sentence()
+    assert 'power window is "malam"; expected hours such as 18:00-23:00' in words
     listed = pesisir("site", "list", "--json", "--dir", place).json
     assert [site["code"] for site in listed] == ["KMAL", "TJL"]
     assert "Bu Siti" in pesisir("site", "list", "--dir", place).out

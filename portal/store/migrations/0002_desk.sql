@@ -96,10 +96,25 @@ CREATE TABLE known_device (
     kind TEXT NOT NULL,
     alarm_after_s INTEGER,
     added_at INTEGER NOT NULL,
-    removed_at INTEGER,
-    UNIQUE (site_id, name)
+    removed_at INTEGER
 );
+CREATE UNIQUE INDEX known_device_by_name ON known_device (site_id, name) WHERE removed_at IS NULL;
 CREATE UNIQUE INDEX known_device_by_mac ON known_device (mac) WHERE removed_at IS NULL;
+
+-- What usage_day says, by site: a month is 31 rows however many cards there are.
+CREATE TABLE site_day (
+    site_id INTEGER NOT NULL,
+    day TEXT NOT NULL,
+    octets INTEGER NOT NULL,
+    seconds INTEGER NOT NULL,
+    PRIMARY KEY (site_id, day)
+) WITHOUT ROWID;
+INSERT INTO site_day (site_id, day, octets, seconds)
+SELECT c.site_id, u.day, SUM (u.octets), SUM (u.seconds)
+FROM usage_day AS u
+JOIN (SELECT account_id, MIN (site_id) AS site_id FROM voucher GROUP BY account_id) AS c
+ON c.account_id = u.account_id
+GROUP BY c.site_id, u.day;
 
 CREATE TRIGGER audit_never_changes BEFORE UPDATE ON audit
 BEGIN
@@ -109,3 +124,10 @@ CREATE TRIGGER audit_never_shrinks BEFORE DELETE ON audit
 BEGIN
     SELECT RAISE (ABORT, 'the audit is append-only');
 END;
+
+-- What a site announced until now becomes an announcement without an end; from here on there is one
+-- place for them.
+INSERT INTO announcement (site_id, words, starts_at, created_at)
+SELECT id, announcement, CAST (strftime ('%s', 'now') AS INTEGER), CAST (strftime ('%s', 'now') AS INTEGER)
+FROM site WHERE announcement <> '';
+ALTER TABLE site DROP COLUMN announcement;

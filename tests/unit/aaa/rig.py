@@ -104,6 +104,7 @@ class NodeRig:
             node.commit._task.cancel()
         await asyncio.gather(*node._tasks, return_exceptions=True)
         await node.disconnects.stop()
+        node._database._settler = None  # the journal stays as it is
         await node._database.close()
         self.elapsed_s += 7
         self.at += 7

@@ -12,6 +12,7 @@ from radius.packet import (
     ACCESS_REJECT,
     CLASS,
     SERVICE_TYPE,
+    SESSION_TIMEOUT,
     Packet,
     integer_attribute,
 )
@@ -76,15 +77,15 @@ def test_a_login_while_the_end_of_the_last_session_is_being_written(tmp_path: Pa
             input_octets=1,
             output_octets=1,
         )
-        store = rig.node.store
-        commit, gate, is_writing = store.commit, asyncio.Event(), asyncio.Event()
+        journal = rig.node.store.journal
+        commit, gate, is_writing = journal.commit, asyncio.Event(), asyncio.Event()
 
         async def slow(batch: object) -> None:
             is_writing.set()
             await gate.wait()
             await commit(batch)  # type: ignore[arg-type]
 
-        store.commit = slow  # type: ignore[method-assign]
+        journal.commit = slow  # type: ignore[method-assign]
         stopping = asyncio.create_task(rig.send(stop, GW, is_acct=True))
         await is_writing.wait()
         coming = asyncio.create_task(log_in(rig, code, PHONE_A, "s2"))
@@ -92,7 +93,7 @@ def test_a_login_while_the_end_of_the_last_session_is_being_written(tmp_path: Pa
         gate.set()
         await stopping
         await coming
-        store.commit = commit  # type: ignore[method-assign]
+        journal.commit = commit  # type: ignore[method-assign]
         await rig.restart()
         assert await refused(rig, code, PHONE_B, "s3")
 
@@ -125,6 +126,84 @@ def test_a_session_begun_on_an_older_grant_holds_its_own_after_a_restart(tmp_pat
             rig.node.accounting.close_stale()
             await rig.node.commit.now()
         assert await refused(rig, code, PHONE_B, "s3")
+
+    run(tmp_path, story)
+
+
+def test_a_late_start_of_an_older_login_does_not_free_the_grant_of_the_newest(
+    tmp_path: Path,
+) -> None:
+    """The power goes between the second Accept and its Start; the first one's Start comes late."""
+
+    async def story(rig: NodeRig) -> None:
+        [(_, code)] = await rig.cards("tetap", data_total="500MB")
+        first = await log_in(rig, code, PHONE_A, "s1")
+        await rig.node.admin.set_profile("tetap", {"idle": "10m"})
+        second = await log_in(rig, code, PHONE_A, "s2")
+        assert first != second
+        await rig.restart()
+        await rig.account(GW, START, "s1", mac=PHONE_A, class_value=first)
+        await rig.account(GW, STOP, "s1", mac=PHONE_A, class_value=first, time_s=1)
+        assert await refused(rig, code, PHONE_B, "s3")
+
+    run(tmp_path, story)
+
+
+def test_a_phone_that_asks_again_gets_the_answer_it_has(tmp_path: Path) -> None:
+    async def story(rig: NodeRig) -> None:
+        [(serial, code)] = await rig.cards("tetap", data_total="500MB")
+        first = await log_in(rig, code, PHONE_A, "s1")
+        assert await log_in(rig, code, PHONE_A, "s2") == first
+        await rig.restart()
+        again = await log_in(rig, code, PHONE_A, "s3")
+        assert again != first, "a node that was off decides anew"
+        assert await log_in(rig, code, PHONE_A, "s4", GW_2) != again, "Class is good at one gateway"
+        [newest] = {await log_in(rig, code, PHONE_A, f"s{n}") for n in range(5, 9)}
+        await rig.account(GW, START, "s8", mac=PHONE_A, class_value=newest)
+        assert await log_in(rig, code, PHONE_A, "s9") != newest, "that session has begun"
+        await rig.node.vouchers.revoke([serial], "hilang")
+        assert await refused(rig, code, PHONE_A, "s10")
+
+    run(tmp_path, story)
+
+
+def test_an_answer_given_again_is_on_disk(tmp_path: Path) -> None:
+    """Both requests come before the commit of the first: neither is answered before it."""
+
+    async def story(rig: NodeRig) -> None:
+        [(_, code)] = await rig.cards("tetap", data_total="500MB")
+        journal = rig.node.store.journal
+        commit, gate = journal.commit, asyncio.Event()
+
+        async def slow(batch: object) -> None:
+            await gate.wait()
+            await commit(batch)  # type: ignore[arg-type]
+
+        journal.commit = slow  # type: ignore[method-assign]
+        asking = [asyncio.create_task(log_in(rig, code, PHONE_A, f"s{n}")) for n in range(3)]
+        await asyncio.sleep(0.05)
+        assert not any(task.done() for task in asking)
+        gate.set()
+        await asyncio.gather(*asking)
+
+    run(tmp_path, story)
+
+
+def test_what_changes_meanwhile_is_decided_anew(tmp_path: Path) -> None:
+    async def story(rig: NodeRig) -> None:
+        [(serial, code)] = await rig.cards("tetap", data_total="500MB", valid="30d")
+        first = await rig.access(GW, code, code, PHONE_A, acct_session_id="s1")
+        await rig.node.vouchers.top_up(serial, octets=100 * MB, reason="kurang")
+        second = await rig.access(GW, code, code, PHONE_A, acct_session_id="s2")
+        assert first is not None and second is not None
+        assert (octets_of(first), octets_of(second)) == (500 * MB, 600 * MB)
+        rig.sleep(29 * 86_400 + 86_000)
+        late = await rig.access(GW, code, code, PHONE_A, acct_session_id="s3")
+        rig.sleep(100)
+        later = await rig.access(GW, code, code, PHONE_A, acct_session_id="s4")
+        assert late is not None and later is not None
+        seconds = [reply.integer(SESSION_TIMEOUT) or 0 for reply in (late, later)]
+        assert seconds[0] - seconds[1] >= 100, "validity ends for both at the same moment"
 
     run(tmp_path, story)
 

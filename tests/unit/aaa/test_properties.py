@@ -1,9 +1,11 @@
 """Property tests: any order of logins, roaming, moves, lost and shuffled packets, reboots of
-gateways, power cuts of the node and clock jumps, against a model that counts with plain numbers.
+gateways, power cuts of the node, clock jumps, and what people do to the card meanwhile (top-ups,
+extensions, replacing it), against a model that counts with plain numbers.
 
 The model knows what each gateway measured and which packets the node acknowledged. It holds the
 node to: usage exact to the octet and second; used + everything granted and not yet used never above
-the quota, superseded grants aside; no phone locked out by a Stop that never came.
+the quota, superseded grants aside; no phone locked out by a Stop that never came; a quota that
+people raise by what they said and by nothing else.
 """
 
 import asyncio
@@ -16,12 +18,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from portal.domain.session import Kind, Report, Session, apply
+from portal.errors import DeskError
 from radius.packet import ACCESS_ACCEPT, CLASS, SERVICE_TYPE, SESSION_TIMEOUT, integer_attribute
 from tests.unit.aaa.rig import INTERIM, ON, START, STOP, NodeRig
 
 ADDRESSES = ("10.20.0.1", "10.20.0.2")
 PHONES = ("02-AA-BB-CC-DD-01", "02-AA-BB-CC-DD-02", "02-AA-BB-CC-DD-03")
 QUOTA = 10_000_000
+QUOTA_S = 18_000
+VALID_S = 1000 * 86_400
 MAX_TOTAL = (14559, 3)
 
 
@@ -31,6 +36,7 @@ class Running:
 
     phone: str
     gateway: int
+    serial: str
     acct: str
     class_value: bytes
     limit: int
@@ -56,6 +62,9 @@ class World:
         self.code = code
         self.devices = devices
         self.chance = chance
+        self.quota = QUOTA
+        self.quota_s = QUOTA_S
+        self.extra_valid_s = 0
         self.sessions: list[Running] = []
         self.on_air: dict[tuple[str, int], Running] = {}
         self.boots = [0, 0]
@@ -70,6 +79,13 @@ class World:
     def outstanding(self) -> int:
         return sum(
             max(0, running.limit - running.told_octets)
+            for running in self.sessions
+            if not running.is_superseded and not running.is_stopped
+        )
+
+    def outstanding_s(self) -> int:
+        return sum(
+            max(0, running.timeout_s - max(running.told_time_s, 0))
             for running in self.sessions
             if not running.is_superseded and not running.is_stopped
         )
@@ -98,23 +114,32 @@ class World:
                 for running in self.sessions
                 if not running.is_superseded and not running.is_stopped
             } - {phone}
-            left = (
-                QUOTA
-                - self.used()
-                - self.outstanding()
-                + sum(max(0, r.limit - r.told_octets) for r in mine if not r.is_stopped)
-            )
+            held = [running for running in mine if not running.is_stopped]
+            left = self.quota - self.used() - self.outstanding()
+            left += sum(max(0, r.limit - r.told_octets) for r in held)
+            left_s = self.quota_s - self.used_s() - self.outstanding_s()
+            left_s += sum(max(0, r.timeout_s - max(r.told_time_s, 0)) for r in held)
             if not by_mac:
-                assert len(others) >= self.devices or left <= 0, "an honest phone is locked out"
+                assert len(others) >= self.devices or left <= 0 or left_s <= 0, (
+                    "an honest phone is locked out"
+                )
             return
         for running in mine:
             running.is_superseded = True
         limit = int.from_bytes(reply.vendor(*MAX_TOTAL) or b"", "big")
         timeout_s = reply.integer(SESSION_TIMEOUT) or 0
         assert limit > 0 and 0 < timeout_s <= 86_400
-        assert self.used() + self.outstanding() + limit <= QUOTA, "granted twice"
+        assert self.used() + self.outstanding() + limit <= self.quota, "granted twice"
+        assert self.used_s() + self.outstanding_s() + timeout_s <= self.quota_s, "granted twice"
         running = Running(
-            phone, gateway, acct, reply.first[CLASS], limit, timeout_s, self.rig.elapsed_s
+            phone,
+            gateway,
+            self.serial,
+            acct,
+            reply.first[CLASS],
+            limit,
+            timeout_s,
+            self.rig.elapsed_s,
         )
         running.heard_s = self.rig.elapsed_s
         self.sessions.append(running)
@@ -159,7 +184,7 @@ class World:
         datagram = self.rig.accounting(
             status,
             running.acct,
-            user=self.serial,
+            user=running.serial,
             mac=running.phone,
             ip=f"10.{running.gateway + 1}.0.{9 + PHONES.index(running.phone)}",
             class_value=running.class_value,
@@ -246,11 +271,46 @@ class World:
                 if running.gateway == gateway and running.told_time_s >= 0:
                     running.is_superseded = True
 
+    async def top_up(self, octets: int, seconds: int) -> None:
+        await self.rig.node.vouchers.top_up(
+            self.serial, octets=octets, seconds=seconds, reason="kurang", by="ani"
+        )
+        self.quota += octets
+        self.quota_s += seconds
+
+    async def extend(self, seconds: int) -> None:
+        await self.rig.node.vouchers.extend(self.serial, seconds=seconds, reason="lama", by="ani")
+        self.extra_valid_s += seconds
+
+    async def replace(self) -> None:
+        issued = await self.rig.node.vouchers.replace([self.serial], "hilang", by="budi")
+        old, self.serial = self.serial, issued["vouchers"][0]["serial"]
+        self.code = issued["vouchers"][0]["code"]
+        assert self.rig.show(old)["state"] == "replaced"
+        # Whatever its phones held ends; what their gateways still report is counted.
+        for running in self.sessions:
+            running.is_superseded = True
+
+    async def at_once(self, running: Running | None, amount: int) -> None:
+        """Two people change the card at once while a gateway reports."""
+        changes = [self.top_up(amount, amount % 97), self.replace()]
+        self.chance.shuffle(changes)
+        if running is not None:
+            changes.append(self.tell(running, INTERIM))
+        outcomes = await asyncio.gather(*changes, return_exceptions=True)
+        refused = [outcome for outcome in outcomes if outcome is not None]
+        assert [type(outcome) for outcome in refused] == [DeskError]
+        assert isinstance(refused[0], DeskError) and refused[0].key == "cards.busy"
+
     def check(self) -> None:
         shown = self.rig.show(self.serial)
         assert shown["octets_used"] == self.used()
         assert shown["seconds_used"] == self.used_s()
-        assert shown["octets_left"] == max(0, QUOTA - self.used())
+        assert shown["octets_left"] == max(0, self.quota - self.used())
+        assert shown["seconds_left"] == max(0, self.quota_s - self.used_s())
+        if shown["first_used_at"] is not None:
+            ends_at = shown["first_used_at"] + VALID_S + self.extra_valid_s
+            assert shown["expires_at"] == ends_at
 
 
 ACTIONS = st.lists(
@@ -258,6 +318,7 @@ ACTIONS = st.lists(
         st.sampled_from(
             ["login", "login", "mac", "move", "use", "use", "interim", "interim", "interim", "stop"]
             + ["late", "late", "reboot", "restart", "sleep", "sleep", "clock", "stale"]
+            + ["top up", "extend", "replace", "at once"]
         ),
         st.integers(0, 2),
         st.integers(0, 1),
@@ -283,7 +344,9 @@ def test_any_history_is_counted_exactly_and_never_granted_twice(
         try:
             for number, address in enumerate(ADDRESSES):
                 await rig.gateway(f"pos-{number}", address)
-            [(serial, code)] = await rig.cards("p", data_total="10MB", devices=str(devices))
+            [(serial, code)] = await rig.cards(
+                "p", data_total="10MB", time_total="5h", valid="1000d", devices=str(devices)
+            )
             world = World(rig, serial, code, devices, random.Random(seed))
             for what, phone, gateway, amount in actions:
                 await act(world, what, PHONES[phone], gateway, amount)
@@ -313,6 +376,14 @@ async def act(world: World, what: str, phone: str, gateway: int, amount: int) ->
             await world.tell(running, STOP)
         case "late":
             await world.deliver_late()
+        case "top up":
+            await world.top_up(amount, amount % 3000)
+        case "extend":
+            await world.extend(amount)
+        case "replace":
+            await world.replace()
+        case "at once":
+            await world.at_once(running, amount)
         case "reboot":
             await world.reboot(gateway)
         case "restart":

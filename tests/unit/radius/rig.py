@@ -276,6 +276,7 @@ class Rig:
 
     def received(self, source: str = "127.0.0.1") -> list[tuple[bytes, str]]:
         """What lies in a gateway's socket, with the sender's address."""
+        self._loop.run_until_complete(asyncio.sleep(0))  # answers leave with the next turn
         found: list[tuple[bytes, str]] = []
         while True:
             try:

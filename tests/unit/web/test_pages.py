@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from portal.complaints import CATEGORIES
 from portal.domain.quota import Reason
 from portal.resources import data_dir
 from portal.web import sentences
@@ -23,7 +24,18 @@ from portal.web.text import Texts
 from tests.unit.web.village import Browser, Village, open_internet, village
 
 ROOT = Path(__file__).resolve().parents[3]
-PATHS = ("/", "/status", "/connected", "/logout", "/terms", "/privacy", "/v/482917305514", "/login")
+PATHS = (
+    "/",
+    "/status",
+    "/connected",
+    "/logout",
+    "/terms",
+    "/privacy",
+    "/v/482917305514",
+    "/login",
+    "/complaint",
+    "/complaint/K-0001-0000",
+)
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +148,8 @@ def test_an_error_of_ours_is_a_page_with_a_number_that_the_log_has(
         texts=Texts(),
         now=node.now,
         secret=bytes(32),
+        notices=node.notices,
+        complaints=node.complaints,
         is_healthy=node.is_healthy,
         routes=[Route("/broken", broken)],
     )
@@ -223,6 +237,8 @@ def texts_in_source() -> list[str]:
                 ]
                 found.append("".join(str(part) for part in parts))
     for path in (ROOT / "templates").rglob("*.html"):
+        if path.parent.name == "operator":
+            continue
         found += re.findall(r"\"([a-z_.]+)\"", path.read_text("utf-8"))
     return found
 
@@ -235,6 +251,7 @@ def made_keys() -> set[str]:
     keys |= {f"unit.{unit}" for unit in ("kb", "mb", "gb", "kbps", "mbps")}
     keys |= {f"time.{unit}" for unit in ("days", "hours", "minutes", "seconds")}
     keys |= {f"error.{key}" for key in ("no_answer", "not_yet", "old_page")}
+    keys |= {f"complaint.about_{category}" for category in CATEGORIES}
     unsaid = sentences._UNSAID | {Reason.WRONG_PASSWORD}
     keys |= {f"error.{reason}" for reason in Reason if reason not in unsaid}
     keys |= {f"error.{reason}_next" for reason in sentences._OWN_NEXT}

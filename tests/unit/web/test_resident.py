@@ -198,6 +198,20 @@ def test_each_end_of_a_card_has_its_own_sentence(place: Village) -> None:
         assert not is_online(phone)
 
 
+def test_a_blocked_phone_is_told_so_and_not_whether_its_code_is_right(place: Village) -> None:
+    code, serial = place.issue()
+    gateway, phone = _new_phone(place)
+    site_id = place.node.admin.site("TANJUNG").id
+    place.do(place.node.devices.block(phone.mac, site_id, "mengganggu"))
+    page = log_in(gateway, phone, code)
+    assert page.status == 200
+    assert "HP ini diblokir petugas. Tanyakan kepada petugas" in page.alert, page.alert
+    assert not is_online(phone) and place.shown(serial)["state"] == "unused"
+    place.do(place.node.devices.unblock(phone.mac, site_id))
+    log_in(gateway, phone, code)
+    assert is_online(phone)
+
+
 def _new_phone(place: Village) -> tuple[PracticeGateway, Phone]:
     gateway = place.add_gateway()
     return gateway, gateway.phones[0]

@@ -294,7 +294,7 @@ def test_facts_name_the_card_only_by_serial_and_last_digits() -> None:
 @pytest.mark.parametrize("reason", list(Reason))
 def test_every_reason_has_a_sentence_and_a_next_step(reason: Reason) -> None:
     for problem in (Problem(reason), Problem(reason, retry_at=NOON_AT + 60, wait_s=60)):
-        found = trouble(T, problem, now=NOON_AT, zone=zone(), site_name="WiFi Desa")  # type: ignore[arg-type]
+        found = trouble(T, problem, now=NOON_AT, zone=zone(), site=None)  # type: ignore[arg-type]
         assert found.what
         assert found.next or reason in (Reason.OUTSIDE_HOURS,), reason
 

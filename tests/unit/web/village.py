@@ -57,6 +57,7 @@ class Village:
         self._directory = directory
         self._variables = {
             "PESISIR_HTTP_LISTEN": "127.0.0.1:0",
+            "PESISIR_HTTP_OPERATOR_LISTEN": "127.0.0.1:0",
             "PESISIR_RADIUS_AUTH": "127.0.0.1:0",
             "PESISIR_RADIUS_ACCT": "127.0.0.1:0",
             **(variables or {}),
@@ -123,6 +124,7 @@ class Village:
         address: str = "127.0.0.1",
         path: str = "/",
         is_heard: bool = True,
+        site: str | None = None,
     ) -> PracticeGateway:
         """A registered gateway that runs, with two phones nobody else has.
 
@@ -140,6 +142,7 @@ class Village:
                 name,
                 family="coova",
                 address=address,
+                site=site,
                 nas_id=name,
                 secret=SECRET,
                 uam_secret=uam_secret or "none",
@@ -228,7 +231,7 @@ class Page(HTMLParser):
         self.url = url
         self.hops: list[str] = []
         """The addresses that redirects led to, the last one is this page's."""
-        self.html = body.decode()
+        self.html = body.decode(errors="replace")
         self.fields: dict[str, str] = {}
         self.action: str | None = None
         self.links: dict[str, str] = {}

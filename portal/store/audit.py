@@ -1,0 +1,81 @@
+"""The audit: who did what, written in the transaction of the deed itself.
+
+The table takes no UPDATE and no DELETE (triggers of 0002_desk.sql). Every statement stands next to
+the function that runs it.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from portal.store.db import Database, Row, Transaction
+
+INSERT = (
+    "INSERT INTO audit (at, operator, action, site_id, object, reason, details)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """Something a person did. Never holds a code, a password or a secret."""
+
+    by: str
+    """The operator's name, or "command line"."""
+    action: str
+    """One of portal.audit.ACTIONS, such as "voucher.revoke"."""
+    site_id: int | None
+    """None: it concerns the whole node, and only admins read it."""
+    object: str
+    """What it was done to: a serial, a batch, an operator's name, a site's code, a MAC."""
+    reason: str = ""
+    details: str = ""
+    """Short plain text, "before -> after"."""
+
+    def row(self, at: int) -> tuple[int, str, str, int | None, str, str, str]:
+        """The values of INSERT; `at` in epoch seconds UTC."""
+        return (at, self.by, self.action, self.site_id, self.object, self.reason, self.details)
+
+
+async def write(transaction: Transaction, at: int, deed: Deed) -> None:
+    """Record a deed in the caller's transaction: both are written, or neither."""
+    await transaction.insert(INSERT, deed.row(at))
+
+
+class AuditStore:
+    """Reads the audit, newest first."""
+
+    def __init__(self, database: Database):
+        self._database = database
+
+    async def recorded(
+        self,
+        site_ids: Collection[int] | None,
+        *,
+        before_id: int | None = None,
+        object: str | None = None,
+        operator: str | None = None,
+        limit: int,
+    ) -> list[Row]:
+        """At most `limit` rows older than row `before_id`; `site_ids` None: all, the node's too."""
+        wheres: list[str] = []
+        values: list[int | str] = []
+        if site_ids is not None:
+            wheres.append(f"site_id IN ({', '.join('?' * len(site_ids))})")
+            values += site_ids
+        for column, value in (("object", object), ("operator", operator)):
+            if value is not None:
+                wheres.append(f"{column} = ?")
+                values.append(value)
+        if before_id is not None:
+            wheres.append("id < ?")
+            values.append(before_id)
+        return await self._database.all_slowly(
+            "SELECT id, at, operator, action, site_id, object, reason, details FROM audit"
+            + (f" WHERE {' AND '.join(wheres)}" if wheres else "")
+            + " ORDER BY id DESC LIMIT ?",
+            (*values, limit),
+        )
+
+    async def of_object(self, object: str, limit: int) -> list[Row]:
+        """What was done to one object, newest first."""
+        return await self.recorded(None, object=object, limit=limit)

@@ -1,0 +1,248 @@
+"""The SQL of cards: making and changing them, and what people look up about them.
+
+Every change writes its audit rows in the same transaction. Nothing is decided here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from portal.store.audit import INSERT, Deed
+from portal.store.db import Database, Row, Transaction
+
+KIND_CARDS = "cards"
+KIND_DEVICE = "device"
+
+_END_VOUCHER = "UPDATE voucher SET {column} = ?, end_reason = ?, sealed_code = NULL WHERE id = ?"
+_NO_DEVICE = "v.batch_id NOT IN (SELECT id FROM batch WHERE kind = 'device')"
+
+
+@dataclass(frozen=True, slots=True)
+class NewBatch:
+    """Cards made together."""
+
+    number: int
+    site_id: int
+    profile: str
+    note: str
+    issued_at: int
+    issued_by: str
+    kind: str = KIND_CARDS
+
+
+@dataclass(frozen=True, slots=True)
+class NewCard:
+    """A card to be made."""
+
+    serial: str
+    code_hash: bytes
+    last4: str
+    sealed_code: bytes | None
+    use_before_at: int | None = None
+    given_at: int | None = None
+    given_by: str | None = None
+    replaces: tuple[int, int] | None = None
+    """(card, account) of the old card that ends and whose account this one takes over; None: the
+    card gets an account of its own. All of a batch, or none."""
+
+
+async def write_all(transaction: Transaction, at: int, deeds: Sequence[Deed]) -> None:
+    """Record several deeds of one moment in a single hop to the writer's thread."""
+    await transaction.run_many(INSERT, [deed.row(at) for deed in deeds])
+
+
+async def insert_batch(
+    transaction: Transaction, batch: NewBatch, cards: Sequence[NewCard], reason: str | None = None
+) -> int:
+    """Insert a batch with its cards; return the id of the first, the others follow it. Old cards
+    that are replaced end for `reason`."""
+    batch_id = await transaction.insert(
+        "INSERT INTO batch (site_id, profile, note, issued_at, kind, issued_by)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (batch.site_id, batch.profile, batch.note, batch.issued_at, batch.kind, batch.issued_by),
+    )
+    replaced = [card.replaces for card in cards if card.replaces is not None]
+    accounts: Sequence[int]
+    if replaced:
+        accounts = [account for _, account in replaced]
+        await transaction.run_many(
+            _END_VOUCHER.format(column="replaced_at"),
+            [(batch.issued_at, reason, old) for old, _ in replaced],
+        )
+    else:
+        first = await transaction.insert(
+            "INSERT INTO account (profile) VALUES (?)", (batch.profile,)
+        )
+        await transaction.run_many(
+            "INSERT INTO account (id, profile) VALUES (?, ?)",
+            [(first + n, batch.profile) for n in range(1, len(cards))],
+        )
+        accounts = range(first, first + len(cards))
+    rows = [
+        (
+            *(account, batch_id, batch.site_id, card.serial, card.code_hash, card.last4),
+            *(card.sealed_code, batch.issued_at, card.use_before_at, card.given_at, card.given_by),
+        )
+        for account, card in zip(accounts, cards, strict=True)
+    ]
+    sql = (
+        "INSERT INTO voucher (account_id, batch_id, site_id, serial, code_hash, last4,"
+        " sealed_code, issued_at, use_before_at, given_at, given_by)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    )
+    first_id = await transaction.insert(sql, rows[0])
+    await transaction.run_many(sql, rows[1:])
+    await transaction.run(
+        "INSERT INTO box (name, value) VALUES ('batch_number', ?1) ON CONFLICT (name)"
+        " DO UPDATE SET value = ?1 WHERE CAST (value AS INTEGER) < CAST (?1 AS INTEGER)",
+        (str(batch.number),),
+    )
+    return first_id
+
+
+class CardStore:
+    """Writes and reads cards."""
+
+    def __init__(self, database: Database):
+        self._database = database
+
+    # -- changes by people -----------------------------------------------------------------
+
+    async def issue(
+        self,
+        batch: NewBatch,
+        cards: Sequence[NewCard],
+        deeds: Sequence[Deed],
+        *,
+        reason: str | None = None,
+    ) -> None:
+        """Insert a batch of cards; what they replace ends for `reason`."""
+        async with self._database.transaction() as transaction:
+            await insert_batch(transaction, batch, cards, reason)
+            await write_all(transaction, batch.issued_at, deeds)
+
+    async def revoke(
+        self, card_ids: Sequence[int], at: int, reason: str, deeds: Sequence[Deed]
+    ) -> None:
+        """Mark cards as revoked for a reason."""
+        async with self._database.transaction() as transaction:
+            await transaction.run_many(
+                _END_VOUCHER.format(column="revoked_at"),
+                [(at, reason, card_id) for card_id in card_ids],
+            )
+            await write_all(transaction, at, deeds)
+
+    async def give(self, card_id: int, at: int, deed: Deed) -> None:
+        """Mark a card as given to somebody by the deed's operator."""
+        await self._change(
+            at,
+            deed,
+            "UPDATE voucher SET given_at = ?, given_by = ? WHERE id = ? AND given_at IS NULL",
+            (at, deed.by, card_id),
+        )
+
+    async def top_up(
+        self, account_id: int, day: str, octets: int, seconds: int, at: int, deed: Deed
+    ) -> None:
+        """Add to what an account may have on a day and in every window around it."""
+        await self._change(
+            at,
+            deed,
+            "INSERT INTO credit (account_id, day, octets, seconds) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (account_id, day) DO UPDATE"
+            " SET octets = octets + excluded.octets, seconds = seconds + excluded.seconds",
+            (account_id, day, octets, seconds),
+        )
+
+    async def extend_validity(self, account_id: int, extra_s: int, at: int, deed: Deed) -> None:
+        """Set what an account is good for beyond its profile's validity."""
+        await self._change(
+            at, deed, "UPDATE account SET extra_valid_s = ? WHERE id = ?", (extra_s, account_id)
+        )
+
+    async def extend_use_before(
+        self, card_id: int, use_before_at: int, at: int, deed: Deed
+    ) -> None:
+        """Set until when a card may be used for the first time."""
+        await self._change(
+            at, deed, "UPDATE voucher SET use_before_at = ? WHERE id = ?", (use_before_at, card_id)
+        )
+
+    async def _change(self, at: int, deed: Deed, sql: str, parameters: Sequence[Any]) -> None:
+        async with self._database.transaction() as transaction:
+            await transaction.run(sql, parameters)
+            await write_all(transaction, at, (deed,))
+
+    async def record(self, at: int, deed: Deed) -> None:
+        """Record a deed that changes nothing, such as reading codes once more."""
+        async with self._database.transaction() as transaction:
+            await write_all(transaction, at, (deed,))
+
+    # -- look-ups --------------------------------------------------------------------------
+
+    def about(self, serial: str) -> Row | None:
+        """What is known of a card beside its quota."""
+        return self._database.one(
+            "SELECT v.id, v.account_id, v.batch_id, v.given_at, v.given_by, v.end_reason, v.serial,"
+            " COALESCE(v.revoked_at, v.replaced_at) AS ended_at, b.note, b.issued_by, b.kind"
+            " FROM voucher v JOIN batch b ON b.id = v.batch_id WHERE v.serial = ?",
+            (serial,),
+        )
+
+    def of_account(self, account_id: int) -> list[str]:
+        """The serials of an account's cards, each the successor of the one before."""
+        rows = self._database.all(
+            "SELECT serial FROM voucher WHERE account_id = ? ORDER BY id", (account_id,)
+        )
+        return [row["serial"] for row in rows]
+
+    def credits(self, account_id: int) -> list[Row]:
+        """The top-ups of an account, oldest first: `day, octets, seconds`."""
+        return self._database.all(
+            "SELECT day, octets, seconds FROM credit WHERE account_id = ? ORDER BY day",
+            (account_id,),
+        )
+
+    def version(self, serials: Sequence[str], *, batches: Sequence[str]) -> int:
+        """The number of the newest deed that changed a card of these serials, be it with its whole
+        batch; 0 when there is none."""
+        row = self._database.one(
+            f"SELECT MAX(id) AS id FROM audit WHERE object IN ({_marks(serials)})"
+            " AND action NOT IN ('voucher.show_code', 'voucher.print')"
+            f" OR object IN ({_marks(batches)}) AND action = 'voucher.revoke'",
+            (*serials, *batches),
+        )
+        return 0 if row is None or row["id"] is None else int(row["id"])
+
+    async def deeds(self, objects: Sequence[str], limit: int) -> list[Row]:
+        """What was done to any of these objects, newest first."""
+        return await self._database.all_slowly(
+            "SELECT id, at, operator, action, site_id, object, reason, details FROM audit"
+            f" WHERE object IN ({_marks(objects)}) ORDER BY id DESC LIMIT ?",
+            (*objects, limit),
+        )
+
+    async def of_batch(self, batch: str) -> list[Row]:
+        """The cards whose serials begin with `batch`, in the order they were printed: `id, serial,
+        site_id, sealed_code, issued_at, given_at, first_used_at, revoked_at, replaced_at`."""
+        return await self._database.all_slowly(
+            "SELECT v.id, v.serial, v.site_id, v.sealed_code, v.issued_at, v.given_at,"
+            " v.revoked_at, v.replaced_at, a.first_used_at"
+            " FROM voucher v JOIN account a ON a.id = v.account_id"
+            " WHERE v.batch_id = (SELECT n.batch_id FROM voucher n JOIN batch b"
+            " ON b.id = n.batch_id WHERE n.serial = ? AND b.kind = 'cards') ORDER BY v.id",
+            (f"{batch}-01",),
+        )
+
+    def with_last4(self, last4: str, site_id: int | None, limit: int) -> list[str]:
+        """Serials of the newest cards whose code ends in these four digits."""
+        rows = self._database.all(
+            f"SELECT v.serial FROM voucher v WHERE v.last4 = ? AND (? IS NULL OR v.site_id = ?)"
+            f" AND {_NO_DEVICE} ORDER BY v.id DESC LIMIT ?",
+            (last4, site_id, site_id, limit),
+        )
+        return [row["serial"] for row in rows]
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ", ".join("?" * len(values))

@@ -1,0 +1,146 @@
+"""App: the desk's web application, built once from the pages of every module here."""
+
+import logging
+import traceback
+from collections.abc import Callable, Sequence
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
+
+from portal.web.operator import (
+    audit_page,
+    cards,
+    complaints,
+    devices,
+    home,
+    notices,
+    online,
+    people,
+    sheets,
+    signin,
+    site,
+)
+from portal.web.operator import help as help_page
+from portal.web.operator.desk import HOME, LANGUAGE_COOKIE, Desk, Page
+from portal.web.operator.house import House
+from portal.web.operator.signins import SignIns
+from portal.web.pages import Pages, redirect, without_codes
+from portal.web.resident import help_number
+from portal.web.text import Texts
+
+log = logging.getLogger(__name__)
+
+MODULES: Sequence[Callable[[Desk, House], list[Page]]] = (
+    home.pages,
+    cards.pages,
+    sheets.pages,
+    online.pages,
+    complaints.pages,
+    notices.pages,
+    devices.pages,
+    site.pages,
+    help_page.pages,
+    people.pages,
+    audit_page.pages,
+)
+"""What each page module exports: `def pages(desk, house) -> list[Page]`."""
+
+
+class DeskApp:
+    """The desk as an ASGI application, and its parts for those who look inside."""
+
+    def __init__(self, house: House, texts: Texts, *, random_token: Callable[[int], str]) -> None:
+        """Compile the templates and make the routes; raises errors of Pages and of Desk.routes."""
+        self.desk = Desk(
+            admin=house.admin,
+            operators=house.operators,
+            sign_ins=SignIns(house.operators, elapsed_s=house.elapsed_s, random_token=random_token),
+            pages=Pages(face="operator"),
+            texts=texts,
+            http=house.settings.http,
+            now=house.now,
+            elapsed_s=house.elapsed_s,
+            random_token=random_token,
+            secret=house.keys.web_key,
+        )
+        door = signin.Door(self.desk, secret=house.keys.web_key, random_token=random_token)
+        self.pages: list[Page] = door.pages()
+        for module in MODULES:
+            self.pages += module(self.desk, house)
+        self.application = Starlette(
+            routes=[
+                Route("/", self._to_desk),
+                Route("/operator", self._to_desk),
+                *door.routes(),
+                *self.desk.routes(self.pages),
+            ],
+            exception_handlers={HTTPException: self._refused},
+        )
+        self.application.router.redirect_slashes = False
+
+    def gate(self, is_open: Callable[[Request], bool]) -> "Gate":
+        """The application as a listener serves it that may not be open to everybody."""
+        return Gate(self, is_open)
+
+    def closed(self, request: Request) -> Response:
+        """Says that the desk is not open here."""
+        return self._bare(request, "closed", 404)
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request; an exception of ours becomes a page with a number the log has too."""
+        is_started = False
+
+        async def noting_send(message: Message) -> None:
+            nonlocal is_started
+            is_started = True
+            await send(message)
+
+        try:
+            await self.application(scope, receive, noting_send)
+        except Exception:
+            number = help_number()
+            log.error("%s: a page failed\n%s", number, without_codes(traceback.format_exc()))
+            if is_started:
+                raise
+            response = self._bare(Request(scope), "fault", 500, number=number)
+            await response(scope, receive, send)
+
+    async def _to_desk(self, request: Request) -> Response:
+        return redirect(HOME)
+
+    async def _refused(self, request: Request, error: Exception) -> Response:
+        """No such page, or none that takes this method."""
+        assert isinstance(error, HTTPException)
+        reason = "not_here" if error.status_code in (404, 405) else "unusable"
+        return self._bare(request, reason, error.status_code)
+
+    def _bare(self, request: Request, reason: str, status: int, **values: str) -> Response:
+        """A page that needs no sign-in and says only why there is nothing here."""
+        t = self.desk.texts.translator(request.cookies.get(LANGUAGE_COOKIE))
+        return self.desk.bare(
+            request,
+            t,
+            "plain",
+            {"title": t(f"plain.{reason}"), "error": t(f"error.{reason}", **values)},
+            status,
+        )
+
+
+class Gate:
+    """The desk at listeners: open or closed, by what `is_open` says of each request."""
+
+    def __init__(self, desk_app: DeskApp, is_open: Callable[[Request], bool]) -> None:
+        self._desk_app = desk_app
+        self._is_open = is_open
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, or say that the desk is not open here."""
+        request = Request(scope)
+        if self._is_open(request):
+            await self._desk_app.serve(scope, receive, send)
+        else:
+            await self._desk_app.closed(request)(scope, receive, send)

@@ -1,0 +1,90 @@
+"""Audit page: what was done, by whom, to what and why; for reading only."""
+
+from dataclasses import dataclass
+from urllib.parse import quote, urlencode
+
+from starlette.responses import Response
+
+from portal.audit import ACTIONS, COMMAND_LINE, PAGE, Line
+from portal.web.operator.desk import Desk, Need, Page, Visit
+from portal.web.operator.house import House
+from portal.web.operator.site import named
+
+PATH = "/operator/audit"
+_LONGEST = 80
+_NAMED = ("site.set", "profile.set")
+"""Actions whose details name fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A line in words."""
+
+    at: str
+    operator: str
+    action: str
+    object: str
+    of_object: str
+    """Address of everything done to this object."""
+    site: str
+    reason: str
+    details: str
+
+
+def pages(desk: Desk, house: House) -> list[Page]:
+    """The pages of this module."""
+
+    def shown(visit: Visit, line: Line) -> Shown:
+        t = visit.t
+        site = None if line.site_id is None else house.admin.sites_by_id.get(line.site_id)
+        return Shown(
+            at=f"{t.short_date(line.at, visit.zone)} {t.time(line.at, visit.zone)}",
+            operator=t("audit.command_line") if line.operator == COMMAND_LINE else line.operator,
+            action=t(f"audit.{line.action}") if line.action in ACTIONS else line.action,
+            object=line.object,
+            of_object=f"{PATH}?object={quote(line.object)}",
+            site="" if site is None else site.name,
+            reason=line.reason,
+            details=named(t, line.details) if line.action in _NAMED else line.details,
+        )
+
+    async def audit(visit: Visit) -> Response:
+        """GET: newest first, fifty at a time. Operators read their site's, who sees every site
+        all of it, or one site's with ?site=.
+        """
+        object_ = visit.query.get("object", "").strip()[:_LONGEST]
+        operator = visit.query.get("operator", "").strip()[:_LONGEST]
+        before = visit.query.get("before", "")
+        before_id = int(before) if before.isdecimal() and len(before) < 16 else None
+        is_all = visit.operator.site_id is None and "site" not in visit.query
+        lines = await house.audit.lines(
+            None if is_all else visit.site.id,
+            before_id=before_id,
+            object=object_,
+            operator=operator,
+            limit=PAGE + 1,
+        )
+        kept = [
+            (name, value) for name, value in (("object", object_), ("operator", operator)) if value
+        ]
+        if not is_all and visit.operator.site_id is None:
+            kept.append(("site", visit.site.code))
+        older = None
+        if len(lines) > PAGE:
+            older = f"{PATH}?{urlencode([*kept, ('before', str(lines[PAGE - 1].id))])}"
+        return desk.page(
+            visit,
+            "audit",
+            {
+                "lines": [shown(visit, line) for line in lines[:PAGE]],
+                "object": object_,
+                "by": operator,
+                "older": older,
+                "newest": f"{PATH}?{urlencode(kept)}" if before_id is not None else None,
+                "where": visit.t("me.all_sites") if is_all else visit.site.name,
+                "is_filtered": bool(object_ or operator),
+                "only_site": None if is_all or visit.operator.site_id else visit.site.code,
+            },
+        )
+
+    return [Page(PATH, audit, Need.SEE)]

@@ -1,0 +1,119 @@
+"""People: admins add and remove operators and give them new passwords.
+
+A password that is given is shown once, on the page that answers the form, and must be changed at
+the first sign-in. It is never in an address, a log or the audit.
+"""
+
+from starlette.responses import Response
+
+from portal.errors import DeskError
+from portal.operators import ROLES, Operator
+from portal.web.operator.desk import Desk, Need, NotHere, Page, Visit
+from portal.web.operator.house import House
+
+PATH = "/operator/people"
+
+
+def pages(desk: Desk, house: House) -> list[Page]:
+    """The pages of this module."""
+    people = _People(desk, house)
+    return [
+        Page(PATH, people.list, Need.ADMIN),
+        Page(PATH, people.add, Need.ADMIN, ("POST",)),
+        Page(PATH + "/{name}", people.show, Need.ADMIN),
+        Page(PATH + "/{name}/password", people.reset, Need.ADMIN, ("POST",)),
+        Page(PATH + "/{name}/remove", people.remove, Need.ADMIN, ("POST",)),
+    ]
+
+
+class _People:
+    def __init__(self, desk: Desk, house: House) -> None:
+        self._desk = desk
+        self._operators = house.operators
+        self._admin = house.admin
+
+    async def list(self, visit: Visit) -> Response:
+        """GET: everybody, and the form for one more."""
+        return self._list(visit)
+
+    def _list(self, visit: Visit, error: DeskError | None = None) -> Response:
+        return self._desk.page(
+            visit,
+            "people",
+            {
+                "people": [self._shown(visit, one) for one in self._operators.all()],
+                "roles": [role for role in reversed(ROLES)],
+                "typed": {"name": "", "role": "operator", "at": visit.site.code, **visit.fields},
+            },
+            error=error,
+        )
+
+    def _shown(self, visit: Visit, one: Operator) -> dict[str, object]:
+        site = None if one.site_id is None else self._admin.sites_by_id[one.site_id]
+        return {
+            "name": one.name,
+            "role": visit.t(f"role.{one.role}"),
+            "site": visit.t("me.all_sites") if site is None else site.name,
+            "must_change": one.must_change,
+            "since": visit.t.date(one.created_at, visit.zone),
+        }
+
+    async def add(self, visit: Visit) -> Response:
+        """POST: one more operator."""
+        role, at = visit.fields.get("role", ""), visit.fields.get("at", "")
+        name = visit.fields.get("name", "").strip().lower()
+        site = at if at and role != "admin" else None
+        if site is not None and site not in {one.code for one in visit.sites}:
+            raise NotHere
+        earlier = self._given_before(visit)
+        if earlier is not None:
+            return earlier
+        try:
+            password = await self._operators.add(name, role, site, visit.operator.name)
+        except DeskError as error:
+            return self._list(visit, error)
+        return self._given(visit, name, password)
+
+    async def show(self, visit: Visit) -> Response:
+        """GET: one operator, and what can be done."""
+        return self._show(visit, self._asked(visit))
+
+    def _asked(self, visit: Visit) -> Operator:
+        found = self._operators.find(visit.request.path_params["name"])
+        if found is None:
+            raise NotHere
+        return found
+
+    def _show(self, visit: Visit, one: Operator, error: DeskError | None = None) -> Response:
+        values = {"one": self._shown(visit, one), "is_self": one.name == visit.operator.name}
+        return self._desk.page(visit, "person", values, error=error)
+
+    async def reset(self, visit: Visit) -> Response:
+        """POST: a new password for somebody who forgot theirs."""
+        one = self._asked(visit)
+        if one.name == visit.operator.name:
+            raise DeskError("operator_own_password")
+        earlier = self._given_before(visit)
+        if earlier is not None:
+            return earlier
+        password = await self._operators.reset_password(one.name, visit.operator.name)
+        return self._given(visit, one.name, password)
+
+    def _given(self, visit: Visit, name: str, password: str) -> Response:
+        self._desk.done(visit, f"{PATH}/{name}")
+        return self._desk.page(visit, "person_password", {"name": name, "password": password})
+
+    def _given_before(self, visit: Visit) -> Response | None:
+        path = self._desk.once_answer(visit)
+        return None if path is None else self._desk.go(path)
+
+    async def remove(self, visit: Visit) -> Response:
+        """POST: they may not sign in any more; what they did stays in the audit."""
+        one = self._asked(visit)
+        if visit.fields.get("name", "").strip().lower() != one.name:
+            return self._show(visit, one, DeskError("operator_confirm", name=one.name))
+        try:
+            await self._operators.remove(one.name, visit.operator.name)
+        except DeskError as error:
+            return self._show(visit, one, error)
+        return self._desk.go(PATH, notice="operator_removed", name=one.name)

@@ -1,0 +1,361 @@
+"""Site settings at the desk: hours of electricity, helper, counter, Wi-Fi name, and profiles.
+
+A form sends what stood in it when it was opened (`was_…`) beside what was typed: only what the
+person changed is changed, and what somebody else changed meanwhile is not overwritten.
+"""
+
+import re
+from typing import Any
+
+from starlette.responses import Response
+
+from portal.admin import Admin, Site
+from portal.domain import profile as profiles
+from portal.domain.hours import parse_hours
+from portal.domain.profile import Profile
+from portal.errors import DeskError
+from portal.notices import Notices
+from portal.place_values import SITE_LONGEST
+from portal.web.operator.desk import Desk, Need, NotHere, Page, Visit
+from portal.web.operator.house import House
+from portal.web.text import Translator
+
+HOME = "/operator/site"
+FIELDS = ("power_window", "helper", "counter", "opening_hours", "wifi_name")
+REASON_LONGEST = 200
+LIMITS = (
+    "data_day",
+    "data_week",
+    "data_month",
+    "data_total",
+    "data_session",
+    "time_day",
+    "time_week",
+    "time_month",
+    "time_total",
+    "time_session",
+    "valid",
+    "rate_down",
+    "rate_up",
+    "devices",
+    "when_used_up",
+    "remember_phone",
+    "idle",
+    "interim",
+)
+"""What only admins change, in the order people think of it; with the hours that is all."""
+CHOICES = {"remember_phone": ("yes", "no")}
+"""Limits that are chosen, not typed; the text is `settings.<choice>`."""
+_NO_LIMIT = "none"
+_CUT, _THROTTLE = "cut", "throttle:"
+_UNITS = (("d", "days"), ("h", "hours"), ("m", "minutes"), ("s", "seconds"))
+_DURATIONS = ("time_", "valid", "idle", "interim")
+_SPOKEN = re.compile(
+    r"([0-9]+) ?(hari|days?|jam|hours?|menit|minutes?|detik|seconds?|[dhms])(?![a-z])",
+    re.IGNORECASE,
+)
+_UNIT_OF = {"hari": "d", "jam": "h", "menit": "m", "detik": "s"}
+_VALUE_LONGEST = 80
+
+
+class SitePages:
+    """The pages of a site's settings."""
+
+    def __init__(self, desk: Desk, admin: Admin, notices: Notices) -> None:
+        self._desk = desk
+        self._admin = admin
+        self._notices = notices
+
+    def pages(self) -> list[Page]:
+        """Every address of these pages."""
+        one = HOME + "/profile/{name}"
+        return [
+            Page(HOME, self.show, Need.SEE),
+            Page(HOME, self.save, Need.WORK, ("POST",)),
+            Page(one, self.profile, Need.SEE),
+            Page(one, self.save_profile, Need.WORK, ("POST",)),
+        ]
+
+    # -- the site --------------------------------------------------------------------------
+
+    async def show(self, visit: Visit) -> Response:
+        """What is set, and the form to change it."""
+        return self._show(visit, {})
+
+    def _show(
+        self, visit: Visit, typed: dict[str, str], error: DeskError | None = None
+    ) -> Response:
+        t, site = visit.t, self._admin.sites_by_id[visit.site.id]
+        wrong, error = _labelled(t, error)
+        return self._desk.page(
+            visit,
+            "site",
+            {
+                "fields": [
+                    {
+                        "name": name,
+                        "label": t(f"settings.{name}"),
+                        "hint": t(f"settings.{name}_hint"),
+                        "value": typed.get(name, _written(site, name)),
+                        "was": _written(site, name),
+                        "longest": SITE_LONGEST[name],
+                        "is_wrong": name == wrong,
+                    }
+                    for name in FIELDS
+                ],
+                "shown": [
+                    (t(f"settings.{name}"), self._said(visit, site, name)) for name in FIELDS
+                ],
+                "reason": typed.get("reason", ""),
+                "reason_longest": REASON_LONGEST,
+                "announcements": self._notices.running(site.id),
+                "profiles": [
+                    {
+                        "name": one.name,
+                        "hours": self._hours_said(visit, one),
+                        "limits": _said(t, one),
+                    }
+                    for _, one in sorted(self._admin.profiles_by_name.items())
+                ],
+            },
+            status=200 if error is None else 400,
+            error=error,
+        )
+
+    def _said(self, visit: Visit, site: Site, name: str) -> str:
+        """A setting as residents read it."""
+        t, value = visit.t, str(getattr(site, name))
+        if name == "power_window" and value:
+            hours = site.power_hours
+            return value if hours is None else t.hours(hours, visit.now, visit.zone)
+        if name == "opening_hours" and value:
+            return t.hours(value, visit.now, visit.zone)
+        if name == "wifi_name":
+            return value or site.name
+        return value or t(f"settings.{name}_none")
+
+    def _hours_said(self, visit: Visit, one: Profile) -> str:
+        if one.hours is None:
+            return visit.t("settings.hours_none")
+        return visit.t.hours(one.hours, visit.now, visit.zone)
+
+    async def save(self, visit: Visit) -> Response:
+        """POST: change what differs from the form as it was; a mistake keeps what was typed."""
+        typed = {
+            name: " ".join(visit.fields.get(name, "").split())[:500] for name in (*FIELDS, "reason")
+        }
+        site = self._admin.sites_by_id[visit.site.id]
+        try:
+            changes = _changes(visit, FIELDS, {name: _written(site, name) for name in FIELDS})
+            if not changes:
+                raise DeskError("settings.nothing")
+            reason = _reason(visit)
+            await self._admin.set_site(site.code, changes, by=visit.operator.name, reason=reason)
+        except DeskError as error:
+            return self._show(visit, typed, error)
+        return self._desk.go(HOME, notice="settings.saved")
+
+    # -- profiles --------------------------------------------------------------------------
+
+    def _found(self, visit: Visit) -> Profile:
+        found = self._admin.profiles_by_name.get(visit.request.path_params["name"])
+        if found is None:
+            raise NotHere
+        return found
+
+    def _may_change(self, visit: Visit, profile: Profile) -> bool:
+        """A profile that another site's cards follow too is not for the operators of one site."""
+        return all(
+            visit.operator.sees(site_id) for site_id in self._admin.sites_of_profile(profile.name)
+        )
+
+    async def profile(self, visit: Visit) -> Response:
+        """One profile: its hours for operators, all its limits for admins."""
+        return self._profile(visit, self._found(visit), {})
+
+    def _profile(
+        self,
+        visit: Visit,
+        found: Profile,
+        typed: dict[str, str],
+        error: DeskError | None = None,
+    ) -> Response:
+        t = visit.t
+        wrong, error = _labelled(t, error)
+        names = ("hours", *LIMITS) if visit.may(Need.ADMIN) else ("hours",)
+        return self._desk.page(
+            visit,
+            "site_profile",
+            {
+                "profile": found,
+                "fields": [
+                    {
+                        "name": name,
+                        "label": t(f"settings.{name}"),
+                        "hint": t("settings.hours_hint") if name == "hours" else None,
+                        "value": typed.get(name, _limit(t, found, name)),
+                        "was": _limit(t, found, name),
+                        "choices": [(one, t(f"settings.{one}")) for one in CHOICES.get(name, ())],
+                        "is_wrong": name == wrong,
+                    }
+                    for name in names
+                ],
+                "hours": self._hours_said(visit, found),
+                "limits": _said(t, found),
+                "may_change": visit.may(Need.WORK) and self._may_change(visit, found),
+                "is_shared": len(self._admin.sites_by_id) > 1,
+                "reason": typed.get("reason", ""),
+                "reason_longest": REASON_LONGEST,
+            },
+            status=200 if error is None else 400,
+            error=error,
+        )
+
+    async def save_profile(self, visit: Visit) -> Response:
+        """POST: change the hours, for admins any limit."""
+        found = self._found(visit)
+        names = ("hours", *LIMITS)
+        typed = {
+            name: " ".join(visit.fields[name].split())[:_VALUE_LONGEST]
+            for name in (*names, "reason")
+            if name in visit.fields
+        }
+        try:
+            before = {name: _limit(visit.t, found, name) for name in names}
+            wanted = _changes(visit, [name for name in names if name in visit.fields], before)
+            if wanted.keys() - {"hours"} and not visit.may(Need.ADMIN):
+                raise DeskError("settings.admin_only")
+            if not self._may_change(visit, found):
+                raise DeskError("settings.shared_profile")
+            changes = {name: _checked(found, name, value) for name, value in wanted.items()}
+            if not changes:
+                raise DeskError("settings.nothing")
+            reason = _reason(visit)
+            sites = self._admin.sites_of_profile(found.name) | {visit.site.id}
+            await self._admin.set_profile(
+                found.name,
+                changes,
+                by=visit.operator.name,
+                reason=reason,
+                site_id=visit.site.id if len(sites) == 1 else None,
+            )
+        except DeskError as error:
+            return self._profile(visit, found, typed, error)
+        return self._desk.go(HOME, notice="settings.profile_saved", name=found.name)
+
+
+def _labelled(t: Translator, error: DeskError | None) -> tuple[str, DeskError | None]:
+    """The field an error is about, and the error with the label people see."""
+    if error is None or "field" not in error.values:
+        return "", error
+    field = str(error.values["field"]).replace(" ", "_")
+    return field, DeskError(error.key, **{**error.values, "field": t(f"settings.{field}")})
+
+
+def _written(site: Site, name: str) -> str:
+    """A field as it stands in the form: hours with dots, as people here write them."""
+    value = str(getattr(site, name))
+    if name == "opening_hours" or (name == "power_window" and site.power_hours is not None):
+        return _with_dots(value)
+    return value
+
+
+def _with_dots(hours: str) -> str:
+    return hours.replace(":", ".").replace(",", ", ")
+
+
+def _changes(visit: Visit, names: Any, now: dict[str, str]) -> dict[str, str]:
+    """What the person changed in the form; raises DeskError when somebody else was quicker."""
+    changes = {}
+    for name in names:
+        typed = " ".join(visit.fields.get(name, "").split())
+        was = " ".join(visit.fields.get(f"was_{name}", "").split())
+        if typed == was or typed == now[name]:
+            continue
+        if was != now[name]:
+            raise DeskError("settings.changed", field=name.replace("_", " "))
+        changes[name] = typed
+    return changes
+
+
+def _reason(visit: Visit) -> str:
+    reason = " ".join(visit.fields.get("reason", "").split())
+    if not reason:
+        raise DeskError("settings.reason")
+    if len(reason) > REASON_LONGEST:
+        raise DeskError("settings.reason_long", most=REASON_LONGEST)
+    return reason
+
+
+def _limit(t: Translator, profile: Profile, name: str) -> str:
+    """A limit as it stands in the form, in the page's language; nothing for none."""
+    value = profiles.settings(profile)[name]
+    if value in (_NO_LIMIT, _CUT):
+        return ""
+    if name == "hours":
+        return _with_dots(value)
+    if name.startswith(_DURATIONS):
+        parts = re.findall(r"([0-9]+)([dhms])", value)
+        return " ".join(t(f"time.{dict(_UNITS)[unit]}", n=int(n)) for n, unit in parts)
+    return value.removeprefix(_THROTTLE)
+
+
+def _spoken(name: str, value: str) -> str:
+    """What was typed in the words of `profile set`: `2 jam` is `2h`, `1.000 MB` is `1000MB`."""
+    if name.startswith(_DURATIONS):
+        plain = re.sub(r"(?<=[0-9])[.,](?=[0-9]{3}(?![0-9]))", "", value)
+        return _SPOKEN.sub(lambda found: found[1] + _unit(found[2]), plain).replace(" ", "")
+    if name == "when_used_up" and value not in ("", _CUT) and not value.startswith(_THROTTLE):
+        return _THROTTLE + value
+    return value
+
+
+def _unit(word: str) -> str:
+    return _UNIT_OF.get(word.lower(), word[0].lower())
+
+
+def _checked(profile: Profile, name: str, value: str) -> str:
+    """A typed limit in the form `change` reads; raises DeskError."""
+    if not value:
+        return _CUT if name == "when_used_up" else _NO_LIMIT
+    try:
+        if name == "hours":
+            return parse_hours(value)
+        spoken = _spoken(name, value)
+        profiles.change(profile, **{name: spoken})
+    except ValueError as error:
+        key = "site.hours" if name == "hours" else "settings.limit"
+        raise DeskError(key, field=name.replace("_", " "), text=value[:_VALUE_LONGEST]) from error
+    return spoken
+
+
+def named(t: Translator, details: str) -> str:
+    """The details of a recorded change with the labels people see: `helper: - -> Ibu Sari`."""
+
+    def label(found: re.Match[str]) -> str:
+        name = found[2]
+        is_known = name in FIELDS or name in LIMITS or name == "hours"
+        return f"{found[1]}{t(f'settings.{name}') if is_known else name}:"
+
+    said = re.sub(r"(^|; )([a-z_]+):(?= )", label, details)
+    return re.sub(r"(?<=[:>] )none(?= ->|;|$)", "-", said)
+
+
+def _said(t: Translator, profile: Profile) -> str:
+    """The main limits of a profile in one line."""
+    parts = []
+    for window in profiles.WINDOWS:
+        octets, seconds = profiles.data_quota(profile, window), profiles.time_quota(profile, window)
+        per = t(f"settings.per_{window}")
+        if octets is not None:
+            parts.append(f"{t.quota(octets)} {per}")
+        if seconds is not None:
+            parts.append(f"{t.duration(seconds)} {per}")
+    if profile.valid_s is not None:
+        parts.append(t("settings.valid_for", duration=t.duration(profile.valid_s)))
+    return ", ".join(parts) if parts else t("settings.unlimited")
+
+
+def pages(desk: Desk, house: House) -> list[Page]:
+    """The pages of a site's settings."""
+    return SitePages(desk, house.admin, house.notices).pages()
