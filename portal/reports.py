@@ -6,7 +6,7 @@ Nothing is decided here: which session it is about is for `accounting`, what it 
 
 import functools
 
-from portal.domain.session import Kind, Report
+from portal.domain.session import START, STOP, Kind, Report
 from radius.nas import canonical_mac
 from radius.packet import (
     ACCT_DELAY_TIME,
@@ -88,29 +88,30 @@ def event_at(packet: Packet, now: int) -> int:
     return happened_at
 
 
-def _counter(first: dict[int, bytes], low: int, high: int) -> int | None:
-    value = first.get(low)
-    if value is None or len(value) != 4:
+def _counter(low: bytes | None, gigawords: bytes | None) -> int | None:
+    if low is None or len(low) != 4:
         return None
-    octets = from_bytes(value, "big")
-    gigawords = first.get(high)
+    octets = from_bytes(low, "big")
     if gigawords is not None and len(gigawords) == 4:
         octets += from_bytes(gigawords, "big") << 32
-    return octets if octets <= COUNTER_MAX_OCTETS else None
+        if octets > COUNTER_MAX_OCTETS:
+            return None
+    return octets
 
 
 def report(packet: Packet, kind: Kind, happened_at: int, *, is_swapped: bool) -> Report:
     """What a Start, Interim or Stop says, upload and download the right way round."""
-    first = packet.first
-    received = _counter(first, ACCT_INPUT_OCTETS, ACCT_INPUT_GIGAWORDS)
-    sent = _counter(first, ACCT_OUTPUT_OCTETS, ACCT_OUTPUT_GIGAWORDS)
+    get = packet.first.get
+    more_received, more_sent = get(ACCT_INPUT_GIGAWORDS), get(ACCT_OUTPUT_GIGAWORDS)
+    received = _counter(get(ACCT_INPUT_OCTETS), more_received)
+    sent = _counter(get(ACCT_OUTPUT_OCTETS), more_sent)
     if is_swapped:
         received, sent = sent, received
     end_cause = None
-    if kind is Kind.STOP:
+    if kind is STOP:
         number = packet.integer(ACCT_TERMINATE_CAUSE)
         end_cause = "Unknown" if number is None else TERMINATE_CAUSES.get(number, str(number))
-    session_time_s = 0 if kind is Kind.START else packet.integer(ACCT_SESSION_TIME)
+    session_time_s = 0 if kind is START else packet.integer(ACCT_SESSION_TIME)
     if session_time_s is not None and session_time_s > SESSION_TIME_MAX_S:
         session_time_s = None
     return Report(
@@ -119,6 +120,6 @@ def report(packet: Packet, kind: Kind, happened_at: int, *, is_swapped: bool) ->
         session_time_s,
         received,
         sent,
-        ACCT_INPUT_GIGAWORDS in first or ACCT_OUTPUT_GIGAWORDS in first,
+        more_received is not None or more_sent is not None,
         end_cause,
     )

@@ -1,7 +1,8 @@
 """Hidden passwords: PAP (RFC 2865 5.2) and CHAP (RFC 2865 2.2 and 5.3), on plain bytes."""
 
-import hashlib
 import hmac
+
+from radius.md5 import md5
 
 BLOCK_OCTETS = 16
 MAX_HIDDEN_OCTETS = 128
@@ -15,13 +16,13 @@ def reveal(hidden: bytes, authenticator: bytes, secret: bytes) -> bytes | None:
     """
     size = len(hidden)
     if size == BLOCK_OCTETS:
-        stream = hashlib.md5(secret + authenticator, usedforsecurity=False).digest()
+        stream = md5(secret + authenticator).digest()
     elif size % BLOCK_OCTETS or not 0 < size <= MAX_HIDDEN_OCTETS:
         return None
     else:
         chain = authenticator + hidden[:-BLOCK_OCTETS]
         stream = b"".join(
-            hashlib.md5(secret + chain[at : at + 16], usedforsecurity=False).digest()
+            md5(secret + chain[at : at + 16]).digest()
             for at in range(0, size, BLOCK_OCTETS)
         )
     plain = int.from_bytes(hidden, "big") ^ int.from_bytes(stream, "big")
@@ -40,7 +41,7 @@ def hide(password: bytes, authenticator: bytes, secret: bytes) -> bytes:
     hidden = b""
     previous = authenticator
     for at in range(0, len(padded), BLOCK_OCTETS):
-        stream = hashlib.md5(secret + previous, usedforsecurity=False).digest()
+        stream = md5(secret + previous).digest()
         block = padded[at : at + BLOCK_OCTETS]
         previous = bytes(left ^ right for left, right in zip(block, stream, strict=True))
         hidden += previous
@@ -52,7 +53,7 @@ def chap_fits(value: bytes, challenge: bytes, password: bytes) -> bool:
 
     False if the value is not 17 octets long: its digest then is not 16.
     """
-    expected = hashlib.md5(value[:1] + password + challenge, usedforsecurity=False).digest()
+    expected = md5(value[:1] + password + challenge).digest()
     return hmac.compare_digest(expected, value[1:])
 
 
