@@ -19,8 +19,9 @@ from portal.accounting import Accounting
 from portal.accounts import Accept, Accounts, Card, Device
 from portal.admin import Admin, Gateway
 from portal.commit import GroupCommit
+from portal.data_counting import is_uncounted
 from portal.domain import voucher
-from portal.domain.profile import Profile
+from portal.domain.profile import Profile, interim_of_session_s
 from portal.domain.quota import Grant, Reason, Refusal
 from portal.domain.voucher import CODE_DIGITS
 from portal.grants import NO_PHONE, Grants
@@ -86,6 +87,7 @@ REPLY_MESSAGES = {
     Reason.DISK_FULL: "Maaf, penyimpanan alat kami penuh. Hubungi petugas.",
     Reason.BLOCKED: "HP ini diblokir petugas. Hubungi petugas.",
     Reason.UNKNOWN_PHONE: "Ketik kode di kartu Anda.",
+    Reason.DATA_NOT_COUNTED: "Di sini kartu kuota data tidak bisa dipakai, hanya kartu waktu.",
 }
 _WRONG = "Kode salah. Cocokkan lagi dengan kartu."
 """One text for an unknown code and a wrong password: it must not tell which it was."""
@@ -165,6 +167,8 @@ class Aaa:
         self.reject_after_s = REJECT_AFTER_S
         self.heard_s: dict[int, float] = {}
         """Elapsed-time reading of each gateway's last packet."""
+        self.noise_s: dict[int, float] = {}
+        """The same of its last unsigned password that was noise: its secret may be wrong."""
 
     def is_healthy(self) -> bool:
         """Whether accounting can be stored: else Status-Server stays silent (RFC 5997 4.2)."""
@@ -178,8 +182,11 @@ class Aaa:
             return
         elapsed_s = self._elapsed_s()
         self.heard_s[gateway.id] = elapsed_s
-        self._accounting.account(exchange, gateway, elapsed_s)
-        self._commit.then(_answer_accounting, exchange)
+        attributes = self._accounting.account(exchange, gateway, elapsed_s)
+        if attributes:
+            self._commit.then(_answer_with_limits, (exchange, attributes))
+        else:
+            self._commit.then(_answer_accounting, exchange)
 
     # -- authorise -------------------------------------------------------------------------
 
@@ -252,6 +259,7 @@ class Aaa:
         found, is_typed = self._identify(packet, gateway, user_name, password, mac)
         if isinstance(found, Reason):
             if password and MESSAGE_AUTHENTICATOR not in packet.first and is_noise(password):
+                self.noise_s[gateway.id] = self._elapsed_s()
                 log.warning(
                     "possible_wrong_secret gateway=%s; expected the secret that"
                     " `pesisir gateway show --secret` prints",
@@ -261,6 +269,11 @@ class Aaa:
             self._reject(exchange, gateway, mac, name, found, None, key)
             return
         card = found
+        profile = self._admin.profiles_by_name[card.account.profile]
+        if is_uncounted(self._admin, gateway, profile):
+            reason = Reason.DATA_NOT_COUNTED
+            self._reject(exchange, gateway, mac, card.serial, reason, None, key)
+            return
         accept = self._grants.again(card, mac, gateway.id, is_typed)
         if accept is not None:
             if key is not None:
@@ -276,7 +289,6 @@ class Aaa:
                 exchange, gateway, mac, card.serial, decision.reason, decision.retry_at, key
             )
             return
-        profile = self._admin.profiles_by_name[card.account.profile]
         session_id = self._grants.take(
             card, mac, gateway.id, decision, remember=profile.remember_phone and mac is not None
         )
@@ -424,7 +436,7 @@ class Aaa:
         )
         limits = (
             grant.seconds,
-            profile.interim_s,
+            interim_of_session_s(profile, session_id),
             profile.idle_s,
             grant.octets,
             grant.rate_down_kbps,
@@ -444,6 +456,7 @@ class Aaa:
         key: tuple[object, ...] | None,
     ) -> None:
         """Refuse: at once for a phone that asked whether it may return, else a little later."""
+        exchange.note = reason
         attributes = text_attribute(REPLY_MESSAGE, REPLY_MESSAGES.get(reason, _WRONG))
         serial = name if voucher.parse_serial(name) is not None else ""
         log.info(
@@ -509,6 +522,16 @@ def _answer_accounting(is_committed: bool, exchange: Exchange) -> None:
     """Answer what is durable; what is not stays unanswered, so that the gateway sends it again."""
     if is_committed:
         exchange.answer(ACCOUNTING_RESPONSE)
+    else:
+        exchange.drop()
+
+
+def _answer_with_limits(is_committed: bool, answer: tuple[Exchange, bytes]) -> None:
+    """The same, with limits for a gateway that takes them from there (portal/renewals.py): what
+    they allow is set aside in the same commit."""
+    exchange, attributes = answer
+    if is_committed:
+        exchange.answer(ACCOUNTING_RESPONSE, attributes)
     else:
         exchange.drop()
 

@@ -15,8 +15,19 @@ from portal.class_attribute import ClassContent
 from portal.commit import GroupCommit
 from portal.disconnects import Disconnects
 from portal.domain import voucher
-from portal.domain.session import Kind, Report, Session, apply, close, overlap_s
+from portal.domain.profile import interim_of_session_s
+from portal.domain.session import (
+    INTERIM,
+    START,
+    STOP,
+    Report,
+    Session,
+    apply,
+    close,
+    overlap_s,
+)
 from portal.grants import NEWER_SESSION, NO_PHONE, Grants
+from portal.renewals import Renewals
 from portal.sessions import SAME_START_S, Live, Sessions
 from radius.nas import canonical_mac
 from radius.packet import (
@@ -34,8 +45,9 @@ log = logging.getLogger(__name__)
 RESENT_WITHIN_S = 30
 """A gateway that stamps no times may resend a Start this long after the Stop (seen: 14 s)."""
 ACCOUNTING_ON, ACCOUNTING_OFF = b"\0\0\0\7", b"\0\0\0\10"
-_KINDS = {b"\0\0\0\1": Kind.START, b"\0\0\0\2": Kind.STOP, b"\0\0\0\3": Kind.INTERIM}
-STALE = "Lost-Carrier"
+_KINDS = {b"\0\0\0\1": START, b"\0\0\0\2": STOP, b"\0\0\0\3": INTERIM}
+STALE, GONE = "Lost-Carrier", "Lost-Service"
+"""How the node closes a session: its gateway fell silent, or said that it has no such session."""
 
 
 class Accounting:
@@ -49,6 +61,7 @@ class Accounting:
         grants: Grants,
         commit: GroupCommit,
         disconnects: Disconnects,
+        renewals: Renewals,
         *,
         class_key: bytes,
         now: Callable[[], int],
@@ -62,14 +75,16 @@ class Accounting:
         self._grants = grants
         self._commit = commit
         self._disconnects = disconnects
+        self._renewals = renewals
         self._class_key = class_key
         self._now = now
         self._elapsed_s = elapsed_s
         self._outages = outages
         self._learned_gigawords = learned_gigawords
 
-    def account(self, exchange: Exchange, gateway: Gateway, elapsed_s: float) -> None:
-        """Apply one accounting packet to its session and the card's usage."""
+    def account(self, exchange: Exchange, gateway: Gateway, elapsed_s: float) -> bytes:
+        """Apply one accounting packet to its session and the card's usage; return what its answer
+        carries, encoded."""
         packet = exchange.packet
         first = packet.first
         status = first.get(ACCT_STATUS_TYPE, b"")
@@ -77,17 +92,18 @@ class Accounting:
         happened_at = reports.event_at(packet, now)
         if status in (ACCOUNTING_ON, ACCOUNTING_OFF):
             self._close_gateway(gateway, happened_at)
-            return
+            return b""
         kind = _KINDS.get(status)
         raw_id = first.get(ACCT_SESSION_ID)
         family = self._admin.families[gateway.family]
         if kind is None or not raw_id or family.is_administrative(packet):
+            exchange.note = "ignored"
             log.info(
                 "accounting_ignored gateway=%s status=%s has_session_id=%s",
                 *(gateway.name, status.hex(), bool(raw_id)),
             )
-            return
-        report = reports.report(packet, kind, happened_at, is_swapped=family.is_swapped(packet))
+            return b""
+        report = reports.report(packet, kind, happened_at, is_swapped=gateway.is_swapped(family, packet))
         if report.has_gigawords and not gateway.sends_gigawords:
             self._learned_gigawords(gateway.id)
         acct_session_id = raw_id.decode("utf-8", "backslashreplace")
@@ -100,11 +116,17 @@ class Accounting:
             live.account = None if card is None else card.account
         last, live.exchange = live.exchange, exchange
         live.heard_s = elapsed_s
+        self._disconnects.heard[gateway.id] = exchange
         if last is None or last.packet.first.get(FRAMED_IP_ADDRESS) != first.get(FRAMED_IP_ADDRESS):
             framed_ip = reports.framed_ip(packet)
             if framed_ip is not None and framed_ip != live.session.framed_ip:
                 self._sessions.moved_to_ip(live, framed_ip)
         self._apply(live, gateway, report, now)
+        if kind is INTERIM and live.session.ended_at is None:
+            self._enforce(live)
+            if gateway.family in self._renewals.answering:
+                return self._renewals.attributes(live, gateway, now)
+        return b""
 
     def _apply(self, live: Live, gateway: Gateway, report: Report, now: int) -> None:
         """Count a report and follow what it changed."""
@@ -129,8 +151,6 @@ class Accounting:
         if was_open != is_open:
             self._opened_or_closed(live)
         self._sessions.changed(live)
-        if is_open and report.kind is Kind.INTERIM:
-            self._enforce(live)
 
     def _counted_s(self, since_at: int, until_at: int, seconds: int) -> int:
         """The seconds that count: those while the backhaul was down are given back (rule 6)."""
@@ -148,10 +168,16 @@ class Accounting:
         session = live.session
         if live.wants_disconnect or session.is_superseded:
             self._disconnects.remind(live, "superseded")
-        elif session.granted_octets is not None and session.octets > session.granted_octets:
-            self._disconnects.remind(live, "data quota")
-        elif session.granted_s is not None and session.counted_s > session.granted_s:
-            self._disconnects.remind(live, "time quota")
+            return
+        octets, counted_s, renewed = session.granted_octets, session.granted_s, live.renewed
+        if renewed is not None:
+            octets, counted_s = renewed.octets, renewed.counted_s
+        if octets is not None and session.octets > octets:
+            self._renewals.exceeded(live, "used_up_data")
+        elif counted_s is not None and session.counted_s > counted_s:
+            self._renewals.exceeded(live, "used_up_time")
+        elif renewed is not None and (renewed.owed or renewed.watched is not None):
+            self._renewals.follow_up(live, renewed)
 
     def _opened_or_closed(self, live: Live) -> None:
         session, account = live.session, live.account
@@ -245,7 +271,8 @@ class Accounting:
     def _live(self, session: Session, card: Card | None) -> Live:
         interim_s = 300
         if card is not None:
-            interim_s = self._admin.profiles_by_name[card.account.profile].interim_s
+            profile = self._admin.profiles_by_name[card.account.profile]
+            interim_s = interim_of_session_s(profile, session.id)
         return Live(
             session=session,
             account=None if card is None else card.account,

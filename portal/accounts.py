@@ -198,6 +198,10 @@ class Accounts:
             card = None if row is None else self._load(row, now)
         return card
 
+    def in_memory(self, account_id: int) -> Account | None:
+        """An account in use; one with an open session is."""
+        return self._accounts.get(account_id)
+
     def current_card(self, account: Account, now: int) -> Card:
         """The newest card of an account."""
         card = self.card(account.card_id, now)

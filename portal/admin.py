@@ -14,16 +14,17 @@ from functools import lru_cache
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from zoneinfo import ZoneInfo
 
-from portal import place_values
+from portal import guest_networks, place_values
 from portal.audit import COMMAND_LINE
 from portal.domain.hours import is_open, parse_hours
 from portal.domain.profile import Profile, change, settings
-from portal.errors import UserError
+from portal.errors import DeskError, UserError
 from portal.store.audit import Deed
 from portal.store.db import Row
 from portal.store.node import NodeStore
 from radius.clients import Client
 from radius.nas import Family, family, family_names
+from radius.packet import Packet
 
 SECRET_OCTETS = 18
 """Random octets of a generated secret: 24 characters, over the 22 that conformance item 31 asks."""
@@ -60,6 +61,8 @@ class Site:
     """Where cards are given, in words."""
     opening_hours: str = ""
     """When cards are given there, in the form of domain.hours."""
+    open_services: str = ""
+    """What phones may use before they log in, in the form of walled_garden.services."""
 
     @property
     def power_hours(self) -> str | None:
@@ -85,6 +88,17 @@ class Gateway:
     login_base: str | None
     """Where phones start a login there, as the gateway's own redirects said last."""
     sends_gigawords: bool
+    swap_octets: str = "auto"
+    """Upload and download are the wrong way round in its accounting: `yes`, `no`, or `auto`: as
+    its family reads from its packets."""
+    guest_net: str | None = None
+    """The network of its phones, in CIDR form; None: none was chosen yet."""
+
+    def is_swapped(self, family: Family, packet: Packet) -> bool:
+        """Whether this accounting packet calls upload Output and download Input."""
+        if self.swap_octets == "auto":
+            return family.is_swapped(packet)
+        return self.swap_octets == "yes"
 
 
 def _site(row: Row) -> Site:
@@ -126,6 +140,7 @@ class Admin:
         self._random_token = random_token
         self._now = now
         self._on_change: Callable[[], None] = lambda: None
+        self._on_profile: Callable[[Profile | None, Profile], None] = lambda old, new: None
         self.sites_by_id: dict[int, Site] = {row["id"]: _site(row) for row in store.sites()}
         self.gateways_by_id: dict[int, Gateway] = {
             row["id"]: _gateway(row) for row in store.gateways()
@@ -143,6 +158,10 @@ class Admin:
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call `callback` after gateways changed."""
         self._on_change = callback
+
+    def on_profile(self, callback: Callable[[Profile | None, Profile], None]) -> None:
+        """Call `callback` with the old and the new profile after one changed."""
+        self._on_profile = callback
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -319,16 +338,17 @@ class Admin:
         secret: str | None = None,
         uam_secret: str | None = None,
         mac_auth: bool = True,
+        swap_octets: str = "auto",
+        guest_net: str | None = None,
         by: str = COMMAND_LINE,
         reason: str = "",
     ) -> Gateway:
-        """Add a gateway; secrets not given are generated, `uam_secret` "none" leaves it out."""
+        """Add a gateway; secrets not given are generated, `uam_secret` "none" leaves it out, a
+        guest network not given is one that no other gateway has."""
         if not _NAME.fullmatch(name):
-            raise UserError(
-                f"The gateway name is {name!r}; expected letters, digits, dots, dashes."
-            )
+            raise DeskError("gateways.name", name=name)
         if any(gateway.name == name for gateway in self.gateways_by_id.values()):
-            raise UserError(f"There is a gateway {name!r} already.")
+            raise DeskError("gateways.name_taken", name=name)
         columns: dict[str, Any] = {
             "site_id": self.only_site(site).id,
             "name": name,
@@ -338,7 +358,9 @@ class Admin:
             "secret": self._secret("secret", secret),
             "uam_secret": None if uam_secret == "none" else self._secret("uam-secret", uam_secret),
             "mac_auth": mac_auth,
+            "swap_octets": place_values.swap_octets(swap_octets),
         }
+        columns["guest_net"] = self._guest_net(None, guest_net, columns["address"])
         shared = self._neighbours(columns["address"])
         if secret is None and shared:
             columns["secret"] = shared[0].secret
@@ -359,7 +381,8 @@ class Admin:
         by: str = COMMAND_LINE,
         reason: str = "",
     ) -> Gateway:
-        """Change a gateway: family, address, site, nas_id, secret, uam_secret, mac_auth."""
+        """Change a gateway: family, address, site, nas_id, secret, uam_secret, mac_auth,
+        swap_octets, guest_net; a secret that is None is made anew."""
         gateway = self.gateway(name)
         columns: dict[str, Any] = {}
         for field, value in changes.items():
@@ -380,6 +403,10 @@ class Admin:
                     )
                 case "mac_auth":
                     columns["mac_auth"] = bool(value)
+                case "guest_net":
+                    columns["guest_net"] = self._guest_net(gateway.id, value, gateway.address)
+                case "swap_octets":
+                    columns["swap_octets"] = place_values.swap_octets(value)
                 case _:
                     raise UserError(f"A gateway has no {field!r}.")
         if not columns:
@@ -401,6 +428,12 @@ class Admin:
         del self.gateways_by_id[gateway.id]
         self._removed_names[gateway.id] = gateway.name
         self._on_change()
+
+    async def show_config(self, name: str, file: str, *, by: str) -> None:
+        """Record that somebody looked at a file of a gateway's configuration, secrets included."""
+        gateway = self.gateway(name)
+        deed = Deed(by, "gateway.config", gateway.site_id, name, details=file)
+        await self._store.record(at=self._now(), deed=deed)
 
     def _take_gateway(self, gateway: Gateway) -> Gateway:
         self.gateways_by_id[gateway.id] = gateway
@@ -426,19 +459,42 @@ class Admin:
 
     def _family(self, name: str) -> str:
         if name not in self.families:
-            raise UserError(
-                f"The gateway family is {name!r}; expected one of {', '.join(self.families)}."
-            )
+            raise DeskError("gateways.family", family=name, known=", ".join(self.families))
         return name
+
+    def guest_net(self, gateway: Gateway) -> str:
+        """The network of a gateway's phones: the chosen one, else one that no other has."""
+        return gateway.guest_net or self.guest_nets()[gateway.id]
+
+    def guest_nets(self) -> dict[int, str]:
+        """The networks of all gateways' phones; where none was chosen yet, one that is free."""
+        gateways = list(self.gateways_by_id.values())
+        nets = {one.id: one.guest_net for one in gateways if one.guest_net is not None}
+        for one in gateways:
+            if one.guest_net is None:
+                places = [other.address for other in gateways]
+                nets[one.id] = guest_networks.free([*nets.values(), *places])
+        return nets
+
+    def _guest_net(self, gateway_id: int | None, text: str | None, address: str) -> str:
+        """`text` checked, or, for None, a network that overlaps nothing known here."""
+        others = [
+            (self.gateways_by_id[id].name, net)
+            for id, net in self.guest_nets().items()
+            if id != gateway_id
+        ]
+        if text is None:
+            places = [gateway.address for gateway in self.gateways_by_id.values()]
+            return guest_networks.free([*(net for _, net in others), *places, address])
+        network = guest_networks.parse(text)
+        guest_networks.check_free(network, others)
+        return network
 
     def _secret(self, what: str, text: str | None) -> str:
         if text is None:
             return self._random_token(SECRET_OCTETS)
         if len(text) < SECRET_SHORTEST or len(text) > 128 or not text.isprintable():
-            raise UserError(
-                f"The {what} has {len(text)} characters; expected {SECRET_SHORTEST} to 128"
-                " printable ones."
-            )
+            raise DeskError("gateways.secret", what=what, length=len(text), least=SECRET_SHORTEST)
         return text
 
     def _neighbours(self, address: str) -> list[Gateway]:
@@ -448,19 +504,15 @@ class Admin:
         """Several gateways at one address share a secret and are told apart by NAS-Identifier."""
         for other in neighbours:
             if other.secret != columns["secret"]:
-                raise UserError(
-                    f"Gateway {other.name!r} is at {other.address} too with another secret;"
-                    " gateways at one address share one, leave --secret out to take it over."
-                )
+                raise DeskError("gateways.other_secret", name=other.name, address=other.address)
             if columns["nas_id"] is None or other.nas_id is None:
-                raise UserError(
-                    f"Gateway {other.name!r} is at {other.address} too;"
-                    " each needs a NAS-Identifier (--nas-id) to be told apart."
-                )
+                raise DeskError("gateways.needs_nas_id", name=other.name, address=other.address)
             if columns["nas_id"] == other.nas_id:
-                raise UserError(
-                    f"Gateway {other.name!r} at {other.address} has the NAS-Identifier"
-                    f" {other.nas_id!r} already."
+                raise DeskError(
+                    "gateways.same_nas_id",
+                    name=other.name,
+                    address=other.address,
+                    nas_id=other.nas_id,
                 )
 
     # -- profiles --------------------------------------------------------------------------
@@ -498,6 +550,7 @@ class Admin:
         limits = json.dumps(place_values.limits_of(profile))
         await self._store.set_profile(name, limits, at=self._now(), deed=deed)
         self.profiles_by_name[name] = profile
+        self._on_profile(old, profile)
         return profile
 
     @_one_at_a_time

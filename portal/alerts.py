@@ -7,6 +7,7 @@ wrong and what to do, the texts `home.alert_<name>` and `home.alert_<name>_do`.
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from portal.certificates import ADVISED_BEFORE_S, WARNED_BEFORE_S, Fault
 from portal.link_watch import DOWN
 from portal.overview import SILENT, Overview
 
@@ -44,7 +45,7 @@ class Alert:
 
 def alerts(found: Overview) -> list[Alert]:
     """Everything in an overview to act on, the worst first."""
-    listed = [*_of_box(found), *_of_link(found), *_of_work(found)]
+    listed = [*_of_box(found), *_of_certificate(found), *_of_link(found), *_of_work(found)]
     order = list(Level)
     return sorted(listed, key=lambda alert: order.index(alert.level))
 
@@ -65,6 +66,27 @@ def _of_box(found: Overview) -> list[Alert]:
             listed.append(Alert("backup_none", Level.LOW))
     elif found.now_at - found.backup_at > BACKUP_OLD_S:
         listed.append(Alert("backup_old", Level.LOW, {"made_at": found.backup_at}))
+    return listed
+
+
+def _of_certificate(found: Overview) -> list[Alert]:
+    look = found.certificate
+    if look is None:
+        return []
+    if look.ends_at is None:
+        listed = [Alert("certificate_untrusted", Level.LOW)]
+    elif look.fault is Fault.ENDED or found.now_at >= look.ends_at:
+        listed = [Alert("certificate_ended", Level.BAD, {"since_at": look.ends_at})]
+    elif look.fault is not None:
+        listed = [Alert("certificate_untrusted", Level.LOW)]
+    elif (left_s := look.ends_at - found.now_at) < ADVISED_BEFORE_S:
+        listed = [Alert("certificate_last_days", Level.BAD, {"n": left_s // 86_400})]
+    elif left_s < WARNED_BEFORE_S:
+        listed = [Alert("certificate_ending", Level.LOW, {"n": left_s // 86_400})]
+    else:
+        listed = []
+    if look.is_kept:
+        listed.append(Alert("certificate_kept", Level.LOW))
     return listed
 
 

@@ -22,6 +22,7 @@ ACTIONS = frozenset(
         "device.remove",
         "device.unblock",
         "gateway.add",
+        "gateway.config",
         "gateway.remove",
         "gateway.set",
         "operator.add",
@@ -96,7 +97,3 @@ class Audit:
             limit=limit,
         )
         return [_line(row) for row in rows]
-
-    async def of_object(self, object: str, limit: int = PAGE) -> list[Line]:
-        """What was done to one object, newest first; the caller has checked that it may be seen."""
-        return [_line(row) for row in await self._store.of_object(object, limit)]

@@ -16,6 +16,7 @@ from portal.domain.profile import MAX_DURATION_S, MAX_OCTETS, format_duration, f
 from portal.domain.voucher import State
 from portal.errors import DeskError
 from portal.grants import Grants
+from portal.renewals import DATA, TIME
 from portal.store.audit import Deed
 from portal.store.cards import CardStore
 
@@ -33,7 +34,10 @@ class CardActions:
         taking: CardTaking,
         *,
         now: Callable[[], int],
+        changed: Callable[[int, frozenset[str], str], None],
     ):
+        """`changed`: called with the account, what it has more of and why, for the phones that are
+        online with it."""
         self._cards = cards
         self._admin = admin
         self._accounts = accounts
@@ -41,6 +45,7 @@ class CardActions:
         self._finding = finding
         self._taking = taking
         self._now = now
+        self._changed = changed
 
     # -- giving ----------------------------------------------------------------------------
 
@@ -67,7 +72,7 @@ class CardActions:
     ) -> dict[str, Any]:
         """Let a card use more: today, and so this week, this month and in total, wherever its
         profile has a quota. A card that was used up works again at once; a phone that is online
-        gets it with its next login."""
+        gets it at once where its gateway can be told, else with its next login."""
         reason = reason_of(reason)
         octets, seconds = octets or 0, seconds or 0
         if not (0 <= octets <= MAX_OCTETS and 0 <= seconds <= MAX_DURATION_S):
@@ -104,6 +109,8 @@ class CardActions:
             )
             await self._cards.top_up(card.account_id, day, octets, seconds, now, deed)
             self._accounts.refresh(card.account_id, self._now())
+            changes = ({DATA} if octets else set()) | ({TIME} if seconds else set())
+            self._changed(card.account_id, frozenset(changes), "top_up")
         return self._finding.show(card.serial)
 
     async def extend(
@@ -141,6 +148,7 @@ class CardActions:
         async with self._taking.taking([serial], check) as [card]:
             await self._extend(card, seconds, reason, by)
             self._accounts.refresh(card.account_id, self._now())
+            self._changed(card.account_id, frozenset((TIME,)), "extend")
         return self._finding.show(card.serial)
 
     async def _extend(self, card: Taken, seconds: int, reason: str, by: str) -> None:

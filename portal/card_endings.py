@@ -171,8 +171,9 @@ class CardEndings:
         by: str,
         *,
         seen: int | None = None,
-        only_unused: bool = False,
+        only_drawer: bool = False,
     ) -> dict[str, Any]:
+        """`only_drawer`: none of them may be in somebody's hands, given or used."""
         kinds: set[tuple[str, int]] = set()
 
         def check(card: Card) -> None:
@@ -180,7 +181,7 @@ class CardEndings:
                 raise DeskError("cards.replace_revoked", serial=card.serial)
             self._taking.check_alive(card)
             self._finding.check_seen(card, seen)
-            if only_unused and card.account.first_used_at is not None:
+            if only_drawer and self._is_out(card):
                 raise DeskError("cards.changed", serial=card.serial)
             kinds.add((card.account.profile, card.site_id))
             if len(kinds) > 1:
@@ -197,6 +198,11 @@ class CardEndings:
             )
             await self._end([card.serial for card in taken], "replaced")
         return issued
+
+    def _is_out(self, card: Card) -> bool:
+        about = self._cards.about(card.serial)
+        is_given = about is not None and about["given_at"] is not None
+        return is_given or card.account.first_used_at is not None
 
     async def replace_range(
         self, first: str, last: str, reason: str, *, by: str = COMMAND_LINE
@@ -230,5 +236,5 @@ class CardEndings:
                 left_out.append({"serial": row["serial"], "why": why})
         if not wanted:
             raise DeskError("cards.range_empty", first=first, last=last)
-        issued = await self._replace(wanted, reason, by, only_unused=True)
+        issued = await self._replace(wanted, reason, by, only_drawer=True)
         return issued | {"left_out": left_out}

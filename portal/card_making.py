@@ -15,6 +15,7 @@ from portal.accounts import Accounts
 from portal.admin import Admin, Site
 from portal.audit import COMMAND_LINE
 from portal.card_finding import REASON_LONGEST, SLICE, CardFinding, batch_of
+from portal.data_counting import is_for_no_gateway
 from portal.domain import hours, voucher
 from portal.errors import DeskError
 from portal.store.audit import Deed
@@ -78,6 +79,7 @@ class CardMaking:
         """
         self._check_profile(profile)
         at_site = self._admin.only_site(site)
+        self._check_counted(profile, at_site)
         if not 1 <= count <= BATCH_MAX:
             raise DeskError("cards.count", count=count, most=BATCH_MAX)
         use_before_at = None if not use_before else self._use_before_at(use_before, at_site)
@@ -105,6 +107,7 @@ class CardMaking:
         """Make one card and give it to somebody at once: {"serial", "code", "url"}."""
         self._check_profile(profile)
         at_site = self._admin.only_site(site)
+        self._check_counted(profile, at_site)
         number = self.next_number()
         now = self._now()
         deed = Deed(by, "voucher.give", at_site.id, voucher.serial(number, 1), details=profile)
@@ -154,6 +157,11 @@ class CardMaking:
         if name not in self._admin.profiles_by_name:
             known = ", ".join(self._admin.profiles_by_name) or "-"
             raise DeskError("cards.unknown_profile", profile=name, known=known)
+
+    def _check_counted(self, name: str, site: Site) -> None:
+        """Cards that no gateway of their site could let in are not made."""
+        if is_for_no_gateway(self._admin, site, self._admin.profiles_by_name[name]):
+            raise DeskError("cards.data_not_counted", profile=name, site=site.name)
 
     def _use_before_at(self, text: str, site: Site) -> int:
         try:
@@ -236,7 +244,9 @@ class CardMaking:
         for n, row in enumerate(rows, start=1):
             if n % SLICE == 0:
                 await asyncio.sleep(0)
-            if row["given_at"] is None and self._has_copy(row["sealed_code"], row["issued_at"]):
+            if row["given_at"] is not None or row["was_used"]:
+                continue
+            if self._has_copy(row["sealed_code"], row["issued_at"]):
                 told.append(self._told(row["serial"], self._opened(row["sealed_code"])))
         name = batch_of(rows[0]["serial"])
         if not told:
@@ -254,8 +264,8 @@ class CardMaking:
         row = self._store.voucher_by_serial(card.serial)
         if (
             row is None
-            or card.account.first_used_at is not None
             or not self._has_copy(row["sealed_code"], row["issued_at"])
+            or (card.account.first_used_at is not None and await self._cards.was_used(card.id))
         ):
             raise DeskError("cards.no_code", serial=card.serial)
         await self._cards.record(

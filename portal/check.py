@@ -14,11 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from portal import control, settings
+from portal import certificates, control, settings
 from portal import keys as node_keys
 from portal.alerts import FREE_AT_LEAST_OCTETS
+from portal.captivity import HIDDEN
+from portal.certificates import WARNED_BEFORE_S, Fault, Standing, https_host
 from portal.errors import UserError
 from portal.link_watch import HEARD_S
+from portal.served_certificate import fits
 from portal.setting_values import Listen
 from portal.settings import Settings
 from portal.store import db
@@ -54,6 +57,7 @@ def look(directory: Path, call: Callable[[str], Any]) -> dict[str, Any]:
     if found is not None:
         findings += _ports(found, status)
         findings += _desk(found, status)
+        findings += _certificate(found, status, int(datetime.now(UTC).timestamp()))
         findings += _backhaul(found, status)
     findings.append(_clock(directory, status))
     findings.append(_disk(directory))
@@ -192,6 +196,67 @@ def _desk(found: Settings, status: dict[str, Any] | None) -> Iterator[Finding]:
         yield Finding("desk", OK, "on loopback and on private addresses away from phones")
 
 
+def _certificate(found: Settings, status: dict[str, Any] | None, now: int) -> Iterator[Finding]:
+    """The certificate in the files and, where another one is in use, that."""
+    http = found.http
+    if http.tls_cert is None or http.tls_key is None:
+        return
+    in_use = None if status is None else status["certificate"]
+    name = "certificate"
+    try:
+        chain, key = http.tls_cert.read_bytes(), http.tls_key.read_bytes()
+    except OSError as error:
+        yield Finding(name, FAIL, f"{error.filename} cannot be read: {error.strerror}")
+        return
+    if not fits(chain, key):
+        text = f"{http.tls_cert} and {http.tls_key} do not belong together"
+        if in_use is None:
+            yield Finding(name, FAIL, f"{text}; expected two PEM files, without a password")
+        else:
+            text += f"; the node keeps the one before, which ends {when(in_use['ends_at'])}"
+            yield Finding(name, WARNING, text)
+        return
+    if in_use is not None and in_use["refusal"] is not None:
+        text = in_use["refusal"].removesuffix(".")
+        text += f"; the node keeps the one before, which ends {when(in_use['ends_at'])}"
+        yield Finding(name, WARNING, text)
+        return
+    yield _standing(found, certificates.standing(chain, https_host(http.url), now), now)
+    yield _option_114(found, now)
+
+
+def _standing(found: Settings, seen: Standing, now: int) -> Finding:
+    name, host = "certificate", https_host(found.http.url)
+    text = certificates.sentence(seen, host).removesuffix(".")
+    if seen.fault is Fault.ENDED:
+        return Finding(name, FAIL, f"it ended {when(seen.ends_at)}; put a renewed one in place")
+    if seen.ends_at is None or seen.fault is not None:
+        return Finding(name, WARNING, text[:1].lower() + text[1:])
+    until = f"until {when(seen.ends_at)}"
+    left_s = seen.ends_at - now
+    if left_s < WARNED_BEFORE_S:
+        days = plural(left_s // 86_400, "day")
+        return Finding(name, WARNING, f"{until}, {days} left; put a renewed one in place")
+    whose = f"phones trust it for {host}" if host else f"for {', '.join(seen.names) or 'no name'}"
+    return Finding(name, OK, f"{whose} {until}")
+
+
+def _option_114(found: Settings, now: int) -> Finding:
+    """Whether gateways may tell phones of the Captive Portal API."""
+    advice = certificates.announcement(found.http.url, found.http.tls_cert, now)
+    name = "DHCP option 114"
+    if advice.uri is not None:
+        return Finding(name, OK, f"may be {advice.uri}")
+    if https_host(found.http.url) is None:
+        return Finding(name, OK, "not to be used: the portal has no https:// address with a name")
+    why = advice.why.removesuffix(".")
+    return Finding(
+        name,
+        WARNING,
+        f"take it out of every gateway that has it: {why[:1].lower()}{why[1:]}",
+    )
+
+
 def _bind(entry: Listen, kind: socket.SocketKind) -> Callable[[str], Finding] | None:
     """None when this program could listen there now, else the finding for a name."""
     family = socket.AF_INET6 if ":" in entry.host else socket.AF_INET
@@ -269,6 +334,8 @@ def _disk(directory: Path) -> Finding:
 def _gateways(status: dict[str, Any] | None) -> Iterator[Finding]:
     if status is None:
         return
+    for name in status["hiding"]:
+        yield Finding(f"gateway {name}", WARNING, HIDDEN)
     if not status["gateways"]:
         yield Finding("gateways", WARNING, "none yet; add one with: pesisir gateway add")
     for gateway in status["gateways"]:

@@ -14,8 +14,12 @@ import click
 
 from portal.cli_cards import session, voucher
 from portal.cli_devices import device
+from portal.cli_doctor import doctor
+from portal.cli_gateways import suite
 from portal.cli_operators import operator
 from portal.cli_places import gateway, profile, site, zone_named, zone_option
+from portal.cli_setup import setup
+from portal.cli_watch import watch
 from portal.errors import UserError
 from portal.terminal import (
     Group,
@@ -78,8 +82,9 @@ def init(
 ) -> None:
     """Make a node's directory and first sign-in.
 
-    Writes the settings, the keys and the database with the first site. A directory that has data
-    is refused. On a terminal it asks for the site when no option names it.
+    Writes the settings, the keys, the database with the first site, and a recovery sheet to print.
+    A directory that has data is refused. On a terminal it asks for the site when no option names
+    it. The password is for the first sign-in at the operator's desk and must be changed there.
     """
     if code is None and name is None and zone is None and sys.stdin.isatty() and not as_json:
         code = click.prompt("Code of the site (letters, digits)", default="DESA", err=True)
@@ -110,6 +115,9 @@ def init(
         )
 
     show(made, as_json, text)
+
+
+pesisir.add_command(setup)
 
 
 @pesisir.command()
@@ -241,7 +249,9 @@ def _lost_text(lost: dict[str, Any] | None) -> list[str]:
 # --- the rest
 
 
-for group in (site, gateway, profile, voucher, device, session, operator):
+gateway.add_command(doctor)
+gateway.add_command(suite)
+for group in (site, gateway, profile, voucher, device, session, operator, watch):
     pesisir.add_command(group)
 
 

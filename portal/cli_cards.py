@@ -347,12 +347,15 @@ def list_sessions(as_json: bool, **filters: Any) -> None:
 @click.argument("session_id", metavar="ID", type=click.IntRange(1))
 @json_option
 def disconnect_session(session_id: int, as_json: bool) -> None:
-    """Ask the gateway to cut a session off; prints ack, nak or timeout.
+    """Ask the gateway to cut a session off; prints ack, nak or timeout, and why it refused.
 
     The quota is kept by accounting, not by the gateway's word: look at session list.
     """
-    show(
-        call("disconnect_session", session_id=session_id),
-        as_json,
-        lambda found: str(found["outcome"]),
-    )
+
+    def text(found: dict[str, Any]) -> str:
+        said = str(found["outcome"])
+        if found["error_cause"] is not None:
+            said += f"\n{found['meaning'] or 'unknown Error-Cause'} ({found['error_cause']})"
+        return said
+
+    show(call("disconnect_session", session_id=session_id), as_json, text)

@@ -77,6 +77,11 @@ def _site_options(command: Any) -> Any:
             metavar="HOURS",
             help='When there is power: "18:00-06:00"; "": always. No alarm outside it.',
         ),
+        click.option(
+            "--open-services",
+            metavar="HOSTS",
+            help='Open before the login: "layanan.example, 10.9.0.5:8443"; "": none.',
+        ),
         click.option("--helper", metavar="TEXT", help="Whom residents ask: name and where."),
     ):
         command = option(command)
@@ -94,6 +99,7 @@ def _site_text(found: dict[str, Any]) -> str:
             ("Counter", found["counter"] or "-"),
             ("Opening hours", found["opening_hours"] or "-"),
             ("Wi-Fi name", found["wifi_name"] or "-"),
+            ("Open services", found["open_services"] or "-"),
             ("Announcement", found["announcement"] or "-"),
         ]
     )
@@ -148,6 +154,16 @@ def _yes_no(name: str, text: str) -> Any:
 
 def _gateway_options(command: Any) -> Any:
     for option in (
+        click.option(
+            "--swap-octets",
+            type=click.Choice(["auto", "yes", "no"]),
+            help="Whether it calls upload output and download input (else auto: as it says).",
+        ),
+        click.option(
+            "--guest-net",
+            metavar="CIDR",
+            help="Network of its phones (else one that no other gateway has).",
+        ),
         _yes_no("--mac-auth", "Whether phones may come back without typing (else yes)."),
         click.option(
             "--uam-secret",
@@ -182,8 +198,14 @@ def _gateway_text(found: dict[str, Any]) -> str:
             ("RADIUS secret", found["secret"] or "(shown with --secret)"),
             ("UAM secret", _uam_secret(found)),
             ("MAC return", "yes" if found.get("mac_auth") else "no"),
+            ("Swap octets", found["swap_octets"]),
+            ("Guest network", found["guest_net"]),
         ]
-    )
+    ) + _advice(found)
+
+
+def _advice(found: dict[str, Any]) -> str:
+    return "".join(f"\n\n{sentence}" for sentence in found.get("advice", ()))
 
 
 def _uam_secret(found: dict[str, Any]) -> str:
@@ -195,7 +217,10 @@ def _uam_secret(found: dict[str, Any]) -> str:
 @gateway.command("add")
 @click.argument("name", metavar="NAME")
 @click.option(
-    "--family", metavar="FAMILY", required=True, help="Make of gateway: coova, mikrotik, generic."
+    "--family",
+    metavar="FAMILY",
+    required=True,
+    help="Make of gateway: coova, generic, mikrotik, opennds, uspot.",
 )
 @click.option(
     "--address",
@@ -270,11 +295,22 @@ def remove_gateway(name: str, as_json: bool) -> None:
 
 @gateway.command("config")
 @click.argument("name", metavar="NAME", shell_complete=_GATEWAYS)
+@click.option(
+    "--version", metavar="V", help="Version of its system: RouterOS 6 or 7; openNDS 9, 10 or 11."
+)
 @click.option("--portal-url", metavar="URL", help="Portal as phones reach it (else [http] url).")
+@click.option(
+    "--portal-address", metavar="IP", help="What the portal's name leads to (else this node)."
+)
 @click.option("--radius-host", metavar="IP", help="This node as the gateway reaches it.")
-@click.option("--guest-net", metavar="CIDR", help="Network of the phones.")
+@click.option("--guest-net", metavar="CIDR", help="Network of the phones, remembered from now on.")
 @click.option("--guest-if", metavar="NAME", help="The gateway's interface to the phones.")
 @click.option("--wan-if", metavar="NAME", help="The gateway's interface to the internet.")
+@click.option(
+    "--encrypted-dns",
+    type=click.Choice(["block", "allow"]),
+    help="Whether phones may ask resolvers of their own over TLS or HTTPS (else block).",
+)
 @click.option(
     "--out",
     metavar="PLACE",
@@ -286,7 +322,7 @@ def config_gateway(name: str, out: Path | None, as_json: bool, **options: str | 
     """Print the configuration to put on the gateway, secrets included."""
     found = call("gateway_config", name=name, options=_given(**options))
     if out is not None:
-        found["written"] = [str(_write_secret(out, f["name"], f["text"])) for f in found["files"]]
+        found["written"] = [str(write_secret(out, f["name"], f["text"])) for f in found["files"]]
 
     def text(found: dict[str, Any]) -> str:
         if out is not None:
@@ -299,7 +335,7 @@ def config_gateway(name: str, out: Path | None, as_json: bool, **options: str | 
     show(found, as_json, text)
 
 
-def _write_secret(place: Path, name: str, text: str) -> Path:
+def write_secret(place: Path, name: str, text: str) -> Path:
     """Write a file that holds secrets; only its owner can read it."""
     path = place / name
     try:
@@ -348,7 +384,7 @@ def _profile_options(command: Any) -> Any:
 def _profile_text(found: dict[str, Any]) -> str:
     pairs = [("Profile", found["name"])]
     pairs += [(name.replace("_", "-"), text) for name, text in found["settings"].items()]
-    return details(pairs)
+    return details(pairs) + _advice(found)
 
 
 @profile.command("set")

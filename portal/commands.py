@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from portal import backups
+from portal import backups, data_counting, guest_networks
 from portal.admin import Gateway, Site
 from portal.control import Report
 from portal.domain import profile as profiles_domain
@@ -109,10 +109,17 @@ def _gateway(node: Node, gateway: Gateway, *, with_secrets: bool) -> dict[str, A
         "uam_secret": gateway.uam_secret if with_secrets else None,
         "has_uam_secret": gateway.uam_secret is not None,
         "mac_auth": gateway.mac_auth,
+        "swap_octets": gateway.swap_octets,
+        "guest_net": node.admin.guest_net(gateway),
         "last_heard_at": None
         if heard_s is None
         else round(node.now() - node.elapsed_s() + heard_s),
     }
+
+
+def _advice(sentences: list[str]) -> dict[str, Any]:
+    """What the person who sets something up should know, where there is something."""
+    return {"advice": sentences} if sentences else {}
 
 
 async def _gateways(node: Node, arguments: Arguments, report: Report) -> object:
@@ -130,7 +137,9 @@ async def _show_gateway(node: Node, arguments: Arguments, report: Report) -> obj
 async def _add_gateway(node: Node, arguments: Arguments, report: Report) -> object:
     wanted = {key: value for key, value in arguments.items() if value is not None}
     wanted["mac_auth"] = wanted.get("mac_auth", "yes") == "yes"
-    return _gateway(node, await node.admin.add_gateway(**wanted), with_secrets=True)
+    gateway = await node.admin.add_gateway(**wanted)
+    advice = data_counting.gateway_advice(node.admin, gateway)
+    return _gateway(node, gateway, with_secrets=True) | _advice(advice)
 
 
 async def _set_gateway(node: Node, arguments: Arguments, report: Report) -> object:
@@ -138,7 +147,8 @@ async def _set_gateway(node: Node, arguments: Arguments, report: Report) -> obje
     if "mac_auth" in changes:
         changes["mac_auth"] = changes["mac_auth"] == "yes"
     gateway = await node.admin.set_gateway(arguments["name"], changes)
-    return _gateway(node, gateway, with_secrets=False)
+    advice = data_counting.gateway_advice(node.admin, gateway)
+    return _gateway(node, gateway, with_secrets=False) | _advice(advice)
 
 
 async def _remove_gateway(node: Node, arguments: Arguments, report: Report) -> object:
@@ -150,14 +160,23 @@ async def _gateway_config(node: Node, arguments: Arguments, report: Report) -> o
     from portal import gateway_config
 
     gateway = node.admin.gateway(arguments["name"])
-    files = gateway_config.render(
-        node.admin.sites_by_id[gateway.site_id],
-        gateway,
-        node.admin.families[gateway.family].DISCONNECT_PORT,
-        node.settings,
-        arguments["options"],
-    )
-    return {"gateway": gateway.name, "files": files}
+    options = dict(arguments["options"])
+    files = gateway_config.render(node.admin, gateway, node.settings, options, now=node.now())
+    net = options.get("guest_net")
+    if net is not None and guest_networks.parse(net) != gateway.guest_net:
+        # Remembered, so that no other gateway gets it.
+        gateway = await node.admin.set_gateway(gateway.name, {"guest_net": net})
+    return {
+        "gateway": gateway.name,
+        "guest_net": node.admin.guest_net(gateway),
+        "files": files,
+    }
+
+
+async def _gateway_doctor(node: Node, arguments: Arguments, report: Report) -> object:
+    from portal.followed import doctor_document
+
+    return doctor_document(node, arguments["name"])
 
 
 # --- profiles
@@ -184,7 +203,8 @@ async def _show_profile(node: Node, arguments: Arguments, report: Report) -> obj
 
 
 async def _set_profile(node: Node, arguments: Arguments, report: Report) -> object:
-    return _profile(await node.admin.set_profile(arguments["name"], arguments["changes"]))
+    profile = await node.admin.set_profile(arguments["name"], arguments["changes"])
+    return _profile(profile) | _advice(data_counting.profile_advice(node.admin, profile))
 
 
 async def _remove_profile(node: Node, arguments: Arguments, report: Report) -> object:
@@ -410,6 +430,13 @@ async def _status(node: Node, arguments: Arguments, report: Report) -> object:
         "clock_jumps": node.clock.jumps,
         "now_at": node.now(),
         "backhaul": {"state": node.backhaul.state, "down_since": node.backhaul.down_since},
+        "certificate": None
+        if node.certificate is None
+        else {
+            "ends_at": node.certificate.standing.ends_at,
+            "refusal": node.certificate.refusal,
+        },
+        "hiding": sorted(node.captivities.hiding),
         "open_sessions": len(node.sessions),
         "gateways": await _gateways(node, arguments, report),
     }
@@ -419,7 +446,7 @@ async def _backup(node: Node, arguments: Arguments, report: Report) -> object:
     return await backups.write(node, Path(arguments["path"]), report)
 
 
-ONLY_IN_SERVICE = frozenset({"disconnect_session", "status"})
+ONLY_IN_SERVICE = frozenset({"gateway_doctor", "disconnect_session", "status"})
 """Commands that make sense in a running node only."""
 
 TABLE: dict[str, Run] = {
@@ -432,6 +459,7 @@ TABLE: dict[str, Run] = {
     "set_gateway": _set_gateway,
     "remove_gateway": _remove_gateway,
     "gateway_config": _gateway_config,
+    "gateway_doctor": _gateway_doctor,
     "profiles": _profiles,
     "profile": _show_profile,
     "set_profile": _set_profile,

@@ -9,7 +9,7 @@ import asyncio
 import hmac
 import re
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Container, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -107,7 +107,10 @@ class Complaints:
         secret: bytes,
         now: Callable[[], int],
         elapsed_s: Callable[[], float],
+        hidden_cards: Container[int],
     ):
+        """`hidden_cards`: ids of the cards that nobody holds, those of known devices."""
+        self._hidden_cards = hidden_cards
         self._store = store
         self._secret = secret
         self._now = now
@@ -119,7 +122,8 @@ class Complaints:
         """Site and time of what has no answer."""
         self._made = Counts(SITE_SPAN_S)
         self._looks = Counts(LOOKS_SPAN_S)
-        self._same: OrderedDict[tuple[str, ...], tuple[int, float]] = OrderedDict()
+        self._same: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
+        """By a keyed hash: words and contacts are on disk, where retention finds them."""
 
     # -- residents -------------------------------------------------------------------------
 
@@ -145,7 +149,8 @@ class Complaints:
             raise ValueError(f"category {category!r} or words unusable")
         if len(words) > WORDS_LONGEST or len(contact) > CONTACT_LONGEST:
             raise ValueError("words or contact too long")
-        same = (str(site_id), source, category, words, contact)
+        text = "\0".join((str(site_id), source, category, words, contact))
+        same = hmac.digest(self._secret, text.encode(), sha256)
         async with self._adding:
             elapsed_s = self._elapsed_s()
             known = self._same.get(same)
@@ -174,6 +179,10 @@ class Complaints:
             while len(self._same) > CLIENTS_KEPT:
                 self._same.popitem(last=False)
         return Complaint(made, site_id, category, words, contact, serial, now, None, None, None)
+
+    def serial_to_note(self, voucher_id: int, serial: str) -> str | None:
+        """The card a complaint is noted with; None for the card of a device, which nobody holds."""
+        return None if voucher_id in self._hidden_cards else serial
 
     def full_number(self, complaint_id: int) -> str:
         """What the resident is given: `K-0042-7391`, number and key."""

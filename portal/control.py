@@ -8,7 +8,9 @@ On the socket, JSON lines: the node greets with {"pid"}, the caller asks once wi
 "arguments"}, the node may send {"progress": [done, total]} and ends with {"value"}, {"error"} or
 {"retry"}. A caller sends nothing before the greeting, and a node that stops says "retry" to
 everyone it has not begun to serve; so a command is never run twice, and one whose answer is lost
-(the node was killed) is never taken for not done. The node's side is in control_server.py.
+(the node was killed) is never taken for not done. What is listened to (`Following`) is asked for in
+the same way and answered with any number of {"line"}, until the caller goes or the node stops
+({"end"}). The node's side is in control_server.py.
 """
 
 import fcntl
@@ -230,6 +232,78 @@ def _ask(directory: Path, name: str, arguments: Mapping[str, Any], report: Repor
         f"the node in {directory} went away before it answered; look whether the command was done "
         "before you repeat it"
     )
+
+
+class Following:
+    """The lines of something that a running node tells for as long as one listens; a context."""
+
+    def __init__(self, directory: Path, name: str, arguments: Mapping[str, Any]) -> None:
+        """Ask for it. Raises UserError when no node runs, or one that is just stopping."""
+        self._directory = directory
+        self._left = b""
+        self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._connection.settimeout(GREETING_S)
+        try:
+            with socket_address(directory) as address:
+                self._connection.connect(address)
+            if self._answer().get("pid") is None:
+                raise self._no_node()
+            request = json.dumps({"name": name, "arguments": dict(arguments)}).encode()
+            self._connection.sendall(request + b"\n")
+        except PermissionError as error:
+            self.close()
+            raise unusable(directory, error) from None
+        except OSError:
+            self.close()
+            raise self._no_node() from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _no_node(self) -> UserError:
+        return UserError(
+            f"no node is running in {self._directory}, so there is nothing to see; start it with: "
+            "pesisir node"
+        )
+
+    def next(self, within_s: float) -> Any:
+        """The next line's value; None when none came within this time.
+
+        Raises UserError for what the node refuses, EOFError when the node has stopped.
+        """
+        self._connection.settimeout(max(within_s, 0.001))
+        try:
+            answer = self._answer()
+        except TimeoutError:
+            return None
+        except OSError:
+            raise EOFError from None
+        if "error" in answer:
+            raise UserError(answer["error"])
+        if "line" not in answer:
+            raise EOFError
+        return answer["line"]
+
+    def _answer(self) -> dict[str, Any]:
+        """One whole line; {} at the end. What came of the next one is kept."""
+        while b"\n" not in self._left:
+            piece = self._connection.recv(65_536)
+            if not piece:
+                return {}
+            self._left += piece
+        line, _, self._left = self._left.partition(b"\n")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._connection.close()
+
+    def __enter__(self) -> "Following":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 @contextmanager

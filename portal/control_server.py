@@ -8,8 +8,10 @@ import logging
 import os
 import socket
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import ExitStack, aclosing, suppress
 from pathlib import Path
+from typing import Any
 
 from portal.control import GREETING_S, SOCKET_NAME, Execute, socket_address, unusable
 from portal.errors import UserError
@@ -17,15 +19,23 @@ from portal.errors import UserError
 REQUEST_LIMIT = 4 * 1024 * 1024
 """Octets of one request: serials of a hundred thousand cards."""
 
+Follow = Callable[[Mapping[str, Any]], AsyncGenerator[object, None]]
+"""Begins to tell something for as long as it is read; UserError for people's mistakes."""
+
 log = logging.getLogger(__name__)
 
 
 class ControlServer:
     """The socket of a running node. Whoever starts it owns the directory (`own`)."""
 
-    def __init__(self, directory: Path, execute: Execute) -> None:
+    def __init__(
+        self, directory: Path, execute: Execute, followed: Mapping[str, Follow] | None = None
+    ) -> None:
+        """`followed`: by name, what callers may listen to (`control.Following`)."""
         self._directory = directory
         self._execute = execute
+        self._followed = followed or {}
+        self._following: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._is_closing = False
         self._connections: set[asyncio.Task[None]] = set()
@@ -62,6 +72,8 @@ class ControlServer:
         (self._directory / SOCKET_NAME).unlink(missing_ok=True)
         for waiting in self._waiting:
             waiting.cancel()
+        for following in self._following:
+            following.cancel()
         if self._connections:
             _, unfinished = await asyncio.wait(self._connections, timeout=patience_s)
             for connection in unfinished:
@@ -106,6 +118,10 @@ class ControlServer:
         except (ValueError, TypeError, KeyError):
             say(error="the node did not understand the request; use the same program version")
             return
+        if name in self._followed:
+            await self._follow(name, arguments, reader, writer)
+            say(end=True)
+            return
         started = time.monotonic()
         is_done = False
         try:
@@ -123,6 +139,42 @@ class ControlServer:
         elapsed_ms = (time.monotonic() - started) * 1000
         log.info("control_command name=%s ok=%s ms=%.0f", name, is_done, elapsed_ms)
         await writer.drain()
+
+    async def _follow(
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        """Tell line after line until the caller goes away or the node stops."""
+
+        async def tell() -> None:
+            try:
+                async with aclosing(self._followed[name](arguments)) as lines:
+                    async for line in lines:
+                        writer.write(json.dumps({"line": line}).encode() + b"\n")
+                        # Who reads slowly is waited for here; what is told must be able to wait.
+                        await writer.drain()
+            except UserError as error:
+                writer.write(json.dumps({"error": str(error)}).encode() + b"\n")
+            except ConnectionError:
+                pass
+            except Exception:
+                log.exception("control_following_failed name=%s", name)
+
+        log.info("control_following name=%s", name)
+        telling = asyncio.ensure_future(tell())
+        # A caller says nothing more: whatever comes is its end.
+        leaving = asyncio.ensure_future(reader.read(1))
+        self._following.add(telling)
+        try:
+            await asyncio.wait((telling, leaving), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._following.discard(telling)
+            for task in (telling, leaving):
+                task.cancel()
+            await asyncio.gather(telling, leaving, return_exceptions=True)
 
     async def _request(self, reader: asyncio.StreamReader) -> bytes | None:
         """The request line; b"" when the caller left, None when the node stops before it came."""

@@ -3,8 +3,12 @@
 In clear the desk must never be open to a guest network: who listens there would read passwords.
 `[http] operator_listen` says where; when it is empty the desk answers on loopback and on those
 private addresses of this box in whose network no phone can be expected: no gateway of ours has its
-address there, no portal address lies there, no phone is online from there. On these addresses only
+address there, no portal address lies there, no phone was online from there. On these addresses only
 neighbours in the same network are answered, so that a guest's packet routed to them is not.
+
+An address that is set is somebody's decision: a management network has gateways in it too. There
+phones that are online, gateways that hide phones, and every network a phone was seen in get no
+answer.
 """
 
 import array
@@ -26,6 +30,11 @@ LOOPBACK = Listen("127.0.0.1", PORT)
 _SIOCGIFCONF, _SIOCGIFNETMASK = 0x8912, 0x891B
 _IFREQ_OCTETS = struct.calcsize("16s16s") + (8 if struct.calcsize("P") == 8 else 0)
 _MOST_OCTETS = 128 * _IFREQ_OCTETS
+
+# RFC 1918. What Python calls private is more: documentation, benchmarks, carriers' networks.
+_PRIVATE = tuple(
+    ipaddress.IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
+)
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Interface = ipaddress.IPv4Interface
@@ -67,22 +76,20 @@ class DeskListeners:
         self._sessions = sessions
         self._portal_url = portal_url
         self._interfaces = interfaces
+        self._with_phones: set[ipaddress.IPv4Network] = set()
+        """Networks of ours in which a phone was seen online."""
 
     def wanted(self) -> list[Listen]:
         """Where to listen: as set, else loopback and the private addresses away from guests."""
         if self._http.operator_listen:
             return list(self._http.operator_listen)
-        private = [
-            interface
-            for interface in self._interfaces()
-            if interface.ip.is_private and not interface.ip.is_loopback
-        ]
         return [
             LOOPBACK,
             *(
                 Listen(str(interface.ip), PORT)
-                for interface in private
-                if not interface.ip.is_link_local and self.guests_at(interface) is None
+                for interface in self._interfaces()
+                if any(interface.ip in network for network in _PRIVATE)
+                and self.guests_at(interface) is None
             ),
         ]
 
@@ -94,10 +101,27 @@ class DeskListeners:
                 return f"gateway {gateway.name} is in {network}"
         if any(address in network for address in self._portal_addresses()):
             return f"phones reach the portal in {network}"
-        for live in self._sessions.open_sessions():
-            if live.session.framed_ip and _address(live.session.framed_ip) in network:
-                return f"phones are online in {network}"
+        if self._has_phones(interface):
+            return f"phones are online in {network}"
         return None
+
+    def _has_phones(self, interface: Interface) -> bool:
+        """Whether a phone is, or was seen, online in the network of this address."""
+        network = interface.network
+        if network not in self._with_phones:
+            for live in self._sessions.open_sessions():
+                ip = live.session.framed_ip
+                address = None if ip is None else _address(ip)
+                if address is not None and address in network:
+                    self._with_phones.add(network)
+                    break
+        return network in self._with_phones
+
+    def _is_guest(self, peer: Address, source: str) -> bool:
+        """Whether this is a phone that is online, or a gateway that may hide phones."""
+        if self._sessions.at_ip(source):
+            return True
+        return any(gateway.address == str(peer) for gateway in self._admin.gateways_by_id.values())
 
     def warnings(self) -> list[str]:
         """What is wrong with the addresses that were set: where phones could listen to the desk."""
@@ -108,12 +132,12 @@ class DeskListeners:
                 continue
             host = ipaddress.ip_address(listen.host)
             for interface in interfaces:
-                if interface.ip.is_loopback or host not in (interface.ip, _ANY):
+                if interface.ip.is_loopback or not (host.is_unspecified or host == interface.ip):
                     continue
                 reason = self.guests_at(interface)
                 if reason is None:
                     continue
-                if host == _ANY:
+                if host.is_unspecified:
                     said.append(f"{listen} does not open the desk on {interface.ip}: {reason}")
                 else:
                     said.append(f"the desk on {listen} is not encrypted, and {reason}")
@@ -132,7 +156,7 @@ class DeskListeners:
             return False
         if there.is_loopback and source == peer:
             return True
-        if self._sessions.at_ip(source):
+        if self._is_guest(there, source):
             return False
         if there.is_loopback:
             return True
@@ -143,10 +167,13 @@ class DeskListeners:
                 and there in interface.network
                 and self.guests_at(interface) is None
             )
+        if interface is not None and self._has_phones(interface):
+            return False
         if any(ipaddress.ip_address(entry.host) == here for entry in self._http.operator_listen):
             return True
-        # A wildcard: this address was not named, so it has to be away from guests.
-        return here.version == 6 or (interface is not None and self.guests_at(interface) is None)
+        # A wildcard: this address was not named, so it has to be away from guests. Of a network of
+        # IPv6 nobody knows that.
+        return interface is not None and self.guests_at(interface) is None
 
     def _portal_addresses(self) -> list[Address]:
         """Where phones reach the portal, as far as it is an address of this box."""
@@ -154,9 +181,6 @@ class DeskListeners:
         hosts += [listen.host for listen in self._http.listen]
         found = [_address(host) for host in hosts]
         return [address for address in found if address is not None and not address.is_unspecified]
-
-
-_ANY = ipaddress.ip_address("0.0.0.0")
 
 
 def _address(text: str) -> Address | None:

@@ -7,11 +7,13 @@ with it. Synchronous and from memory: a page never waits for the disk.
 import logging
 from collections.abc import Callable, Set
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
 from urllib.parse import urlsplit
 
 from portal.aaa import Aaa
 from portal.accounts import Accounts, Card
 from portal.admin import Admin, Gateway, Site
+from portal.data_counting import is_uncounted
 from portal.domain import voucher
 from portal.domain.quota import Reason, Refusal
 from portal.grants import Grants, VoucherStatus
@@ -133,6 +135,10 @@ class Door:
             return Problem(Reason.BLOCKED)
         if not self._aaa.is_healthy():
             return Problem(Reason.DISK_FULL, status=self._grants.status(card))
+        gateway = self._admin.gateways_by_id.get(phone.gateway_id or 0)
+        profile = self._admin.profiles_by_name[card.account.profile]
+        if gateway is not None and is_uncounted(self._admin, gateway, profile):
+            return Problem(Reason.DATA_NOT_COUNTED, status=self._grants.status(card))
         decision = self._grants.decide(card, phone.mac)
         if move and isinstance(decision, Refusal) and _can_move(decision.reason):
             refusal = self._grants.move(card, phone.mac)
@@ -182,7 +188,8 @@ class Door:
     def status_of_address(
         self, source: str, gateway_id: int | None
     ) -> tuple[int, VoucherStatus] | None:
-        """The card of the open session with this Framed-IP-Address, if there is just one."""
+        """The card of the newest open session with this Framed-IP-Address, if only one gateway has
+        such."""
         found = self._live_at(source, gateway_id)
         return None if found is None else self._status_of(found)
 
@@ -209,15 +216,20 @@ class Door:
         live = self._live_at(source, None)
         return None if live is None else self.gateway(live.session.gateway_id)
 
+    def live_at(self, source: str) -> Live | None:
+        """The open session with this Framed-IP-Address, None where an address does not tell."""
+        return self._live_at(source, None)
+
     def _live_at(self, source: str, gateway_id: int | None) -> Live | None:
         found = [
             live
             for live in self._sessions.at_ip(source)
             if gateway_id in (None, live.session.gateway_id)
         ]
-        if len(found) != 1:
+        if len({live.session.gateway_id for live in found}) != 1:
             return None
-        live = found[0]
+        # An address has one phone; an older session there is one whose Stop was lost.
+        live = max(found, key=lambda one: (one.session.started_at, one.session.id))
         if gateway_id is None and self._has_neighbour(live.session.gateway_id, source):
             return None
         return live
@@ -225,17 +237,29 @@ class Door:
     def _has_neighbour(self, gateway_id: int, source: str) -> bool:
         """Whether another gateway has phones, or its own address, in the same guest network: then
         an address alone does not say which village's phone it is."""
-        network = _network_of(source)
+        network = self._guests_around(gateway_id, source)
         for gateway in self._admin.gateways_by_id.values():
             if gateway.id != gateway_id and gateway.login_base is not None:
-                if _network_of(urlsplit(gateway.login_base).hostname or "") == network:
+                if _is_in(network, urlsplit(gateway.login_base).hostname):
                     return True
         return any(
-            live.session.gateway_id != gateway_id
-            and live.session.framed_ip is not None
-            and _network_of(live.session.framed_ip) == network
+            live.session.gateway_id != gateway_id and _is_in(network, live.session.framed_ip)
             for live in self._sessions.open_sessions()
         )
+
+    def _guests_around(self, gateway_id: int, source: str) -> IPv4Network | None:
+        """The guest network an address is of: the gateway's own where that is so set up, else the
+        first half of the address, since guest networks are no larger and villages copy them."""
+        try:
+            address = IPv4Address(source)
+        except ValueError:
+            return None
+        gateway = self._admin.gateways_by_id.get(gateway_id)
+        if gateway is not None and gateway.guest_net is not None:
+            network = IPv4Network(gateway.guest_net)
+            if address in network:
+                return network
+        return IPv4Network((source, 16), strict=False)
 
     def _status_of(self, live: Live) -> tuple[int, VoucherStatus] | None:
         if live.session.voucher_id is None:
@@ -300,6 +324,8 @@ def _can_move(reason: Reason) -> bool:
     return reason in (Reason.IN_USE, Reason.RESERVED)
 
 
-def _network_of(address: str) -> str:
-    """The first half of an IPv4 address: guest networks are no larger, and villages copy them."""
-    return ".".join(address.split(".")[:2])
+def _is_in(network: IPv4Network | None, address: str | None) -> bool:
+    try:
+        return network is not None and address is not None and IPv4Address(address) in network
+    except ValueError:
+        return False

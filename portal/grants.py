@@ -13,7 +13,7 @@ from portal.commit import GroupCommit
 from portal.disconnects import Disconnects
 from portal.domain import hours, quota
 from portal.domain.profile import Profile
-from portal.domain.quota import NOBODY, Grant, Reason, Refusal, WindowLeft
+from portal.domain.quota import NOBODY, Grant, Reason, Refusal, Running, WindowLeft
 from portal.domain.session import Session
 from portal.domain.voucher import State
 from portal.sessions import Live, Sessions
@@ -96,8 +96,11 @@ class Grants:
 
     # -- deciding --------------------------------------------------------------------------
 
-    def decide(self, card: Card, mac: str | None) -> Grant | Refusal:
-        """What this phone would get now; changes nothing."""
+    def decide(
+        self, card: Card, mac: str | None, running: Running | None = None
+    ) -> Grant | Refusal:
+        """What this phone would get now, or what its `running` session may use from now on; changes
+        nothing."""
         now = self._now()
         ended = self._ended(card, now)
         if ended is not None:
@@ -116,6 +119,7 @@ class Grants:
             first_used_at=account.first_used_at,
             extra_valid_s=account.extra_valid_s,
             held=held,
+            running=running,
         )
         if held is NOBODY:
             return decision

@@ -12,6 +12,7 @@ from portal.errors import UserError
 from portal.sessions import Sessions
 from portal.store.node import NodeStore
 from portal.vouchers import Vouchers
+from radius.dynauth import ERROR_CAUSES
 
 LIMIT_MAX = 100_000
 
@@ -87,7 +88,8 @@ class History:
         }
 
     async def disconnect(self, session_id: int, *, by: str = COMMAND_LINE) -> dict[str, Any]:
-        """Ask a session's gateway to end it; {"id", "outcome": ack|nak|timeout, "error_cause"}."""
+        """Ask a session's gateway to end it; {"id", "outcome": ack|nak|timeout, "error_cause",
+        "meaning", "round_trip_ms"}: the last three are null where the gateway gave none."""
         live = self._sessions.by_id(session_id)
         if live is None or not live.session.is_open:
             if live is not None or self._sessions.stored(session_id) is not None:
@@ -98,7 +100,14 @@ class History:
                 f"The gateway of session {session_id} has not been heard since the node started;"
                 " try again after its next packet."
             )
-        outcome = await self._disconnects.ask_for(live, by, self._record)
-        if outcome is None:
+        attempt = await self._disconnects.ask_for(live, by, self._record)
+        if attempt.answer in (None, "unasked"):
             raise UserError(f"The gateway of session {session_id} cannot be asked.")
-        return {"id": session_id, "outcome": outcome.kind, "error_cause": outcome.error_cause}
+        cause = attempt.error_cause
+        return {
+            "id": session_id,
+            "outcome": attempt.answer,
+            "error_cause": cause,
+            "meaning": None if cause is None else ERROR_CAUSES.get(cause),
+            "round_trip_ms": attempt.round_trip_ms,
+        }

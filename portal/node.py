@@ -16,14 +16,17 @@ from pathlib import Path
 
 from portal import keys as node_keys
 from portal.aaa import Aaa
-from portal.accounting import Accounting
+from portal.accounting import GONE, Accounting
 from portal.accounts import Accounts
 from portal.admin import Admin
+from portal.attempts import Attempts
 from portal.audit import Audit
+from portal.captivity import Captivities
 from portal.commit import GroupCommit
 from portal.complaints import Complaints
 from portal.devices import Devices
 from portal.disconnects import Disconnects
+from portal.doctor import Doctor
 from portal.domain.clock import Clock
 from portal.door import Door
 from portal.errors import UserError
@@ -35,12 +38,15 @@ from portal.misses import Misses
 from portal.notices import Notices
 from portal.online import Online
 from portal.operators import Operators
-from portal.overview import DayView, SilentDevice
+from portal.overview import CertificateLook, DayView, SilentDevice
 from portal.print_job import PrintJobs
+from portal.renewals import Renewals
 from portal.retention import Retention
-from portal.sessions import Sessions
+from portal.served_certificate import ServedCertificate
+from portal.sessions import Live, Sessions
 from portal.settings import Settings
 from portal.store import db
+from portal.store.actions import ActionStore
 from portal.store.audit import AuditStore
 from portal.store.batch import Batch
 from portal.store.complaints import ComplaintStore
@@ -52,6 +58,7 @@ from portal.store.notices import NoticeStore
 from portal.store.operators import OperatorStore
 from portal.store.overview import OverviewStore
 from portal.tickets import Tickets
+from portal.trace import Trace
 from portal.vouchers import Vouchers
 from radius.clients import Clients
 
@@ -90,6 +97,8 @@ class Node:
         self.desk_urls: list[str] = []
         """Where the operator's desk is really served."""
         self.desk_warnings: list[str] = []
+        self.certificate: ServedCertificate | None = None
+        """What the listeners with TLS serve, None without one."""
         """Where phones could listen to what is typed at the desk."""
         self.store = NodeStore(database)
         self._clocks = clocks
@@ -131,17 +140,28 @@ class Node:
             soon=lambda: self.commit.soon(),
             outages=self.store.outages(self.now() - OUTAGES_KEPT_S),
         )
+        actions = ActionStore(database)
+        self.attempts = Attempts(
+            actions,
+            self.admin,
+            now=self.now,
+            soon=lambda: self.commit.soon(),
+            device_name=lambda voucher_id: self.devices.name_of(voucher_id),
+        )
         self.commit = GroupCommit(
             self.store,
             (
                 self.accounts.collect,
                 self.sessions.collect,
+                self.attempts.collect,
                 self.backhaul.collect,
                 self._collect,
             ),
             on_failure=self._commit_failed,
         )
-        self.disconnects = Disconnects(self.admin, now=self.now, elapsed_s=self.elapsed_s)
+        self.disconnects = Disconnects(
+            self.admin, self.attempts, now=self.now, elapsed_s=self.elapsed_s
+        )
         self.tickets = Tickets()
         self.misses = Misses()
         self.grants = Grants(
@@ -154,6 +174,17 @@ class Node:
             elapsed_s=self.elapsed_s,
             first_session_id=((self.boot + 1) << BOOT_SHIFT) + 1,
         )
+        self.renewals = Renewals(
+            self.admin,
+            self.accounts,
+            self.sessions,
+            self.grants,
+            self.disconnects,
+            self.commit,
+            now=self.now,
+            elapsed_s=self.elapsed_s,
+        )
+        self.admin.on_profile(self.renewals.profile_changed)
         self.accounting = Accounting(
             self.admin,
             self.accounts,
@@ -161,6 +192,7 @@ class Node:
             self.grants,
             self.commit,
             self.disconnects,
+            self.renewals,
             class_key=self.keys.class_key,
             now=self.now,
             elapsed_s=self.elapsed_s,
@@ -195,6 +227,27 @@ class Node:
             known_devices=self.devices.cards_of_known,
             device_cards=self.devices.hidden_cards,
         )
+        self.trace = Trace(
+            self.admin,
+            self.accounts,
+            self.sessions,
+            class_key=self.keys.class_key,
+            now=self.now,
+            elapsed_s=self.elapsed_s,
+        )
+        self.disconnects.on_outcome = self.trace.asked
+        self.doctor = Doctor(
+            self.admin,
+            self.sessions,
+            self.aaa,
+            self.disconnects,
+            self.tickets,
+            self.trace,
+            now=self.now,
+            elapsed_s=self.elapsed_s,
+            is_backhaul_down=lambda: self.backhaul.state == "down",
+            is_clock_doubtful=lambda: self.clock.is_doubtful,
+        )
         self.door = Door(
             self.admin,
             self.accounts,
@@ -208,6 +261,15 @@ class Node:
             random_token=secrets.token_hex,
             learned_login_base=self._learn_login_base,
             blocked=self.devices.blocked_phones,
+        )
+        self.captivities = Captivities(
+            self.admin,
+            self.accounts,
+            self.sessions,
+            self.door,
+            now=self.now,
+            elapsed_s=self.elapsed_s,
+            outages=self.backhaul.outages,
         )
         self.vouchers = Vouchers(
             self.store,
@@ -224,6 +286,7 @@ class Node:
             elapsed_s=self.elapsed_s,
             random_below=secrets.randbelow,
             portal_url=self.portal_url,
+            quota_changed=self.renewals.account_changed,
         )
         self.history = History(
             self.store,
@@ -238,7 +301,11 @@ class Node:
         self.notices = Notices(NoticeStore(database), self.admin, now=self.now)
         complaints = ComplaintStore(database)
         self.complaints = Complaints(
-            complaints, secret=self.keys.web_key, now=self.now, elapsed_s=self.elapsed_s
+            complaints,
+            secret=self.keys.web_key,
+            now=self.now,
+            elapsed_s=self.elapsed_s,
+            hidden_cards=self.devices.hidden_cards,
         )
         overviews = OverviewStore(database)
         self.online = Online(
@@ -275,19 +342,28 @@ class Node:
             complaints=self.complaints.waiting,
             silent_devices=self._silent_devices,
             newest_backup_at=lambda: newest_backup_at(directory),
+            certificate=self._certificate_look,
         )
         self.retention = Retention(
             self.store,
             self.accounts,
             complaints,
+            actions,
             days=settings.privacy.personal_days,
             now=self.now,
         )
-        self.prints = PrintJobs(directory, now=self.now, random_token=secrets.token_urlsafe)
+        self.prints = PrintJobs(
+            directory,
+            now=self.now,
+            random_token=secrets.token_urlsafe,
+            free_octets=self.disk.free_octets,
+        )
         self.clients = Clients(self.admin.clients())
         self.admin.on_change(lambda: self.clients.replace(self.admin.clients()))
         for session in self.store.open_sessions():
             self.accounting.resume(session)
+        self.disconnects.on_gone = self._session_gone
+        self.disconnects.resume(self.sessions.by_id)
 
     @classmethod
     async def open(cls, directory: Path, settings: Settings, clocks: Clocks) -> "Node":
@@ -331,6 +407,7 @@ class Node:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.renewals.stop()
         await self.disconnects.stop()
         await self.commit.stop()
         await self._database.close()
@@ -386,6 +463,14 @@ class Node:
         """Whether usage can be stored."""
         return self.aaa.is_healthy()
 
+    def _certificate_look(self) -> CertificateLook | None:
+        found = self.certificate
+        if found is None:
+            return None
+        return CertificateLook(
+            found.standing.ends_at, found.standing.fault, is_kept=found.refusal is not None
+        )
+
     def _silent_devices(self, site_id: int) -> list[SilentDevice]:
         return [
             SilentDevice(one["name"], one["last_heard_at"])
@@ -396,6 +481,10 @@ class Node:
     def learned_address(self, address: str) -> None:
         """This source address has sent a valid Message-Authenticator: from now on it must."""
         self._learned.append((address,))
+        self.commit.soon()
+
+    def _session_gone(self, live: Live) -> None:
+        self.accounting.close_without_stop(live, GONE)
         self.commit.soon()
 
     def _learn_gigawords(self, gateway_id: int) -> None:
@@ -436,7 +525,9 @@ class Node:
 
     async def _sweep(self) -> None:
         self.accounting.close_stale()
+        self.renewals.sweep()
         self.tickets.forget_old(self.elapsed_s())
+        self.doctor.forget_old()
         self.disk.look()
 
     async def _sweep_prints(self) -> None:

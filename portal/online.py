@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from portal.accounts import Accounts
 from portal.admin import Admin
+from portal.attempts import DISCONNECT, Attempt
 from portal.audit import COMMAND_LINE
-from portal.disconnects import Attempt, Disconnects
+from portal.disconnects import Disconnects
 from portal.domain.session import Session
 from portal.errors import DeskError
 from portal.grants import Grants
@@ -190,7 +191,7 @@ class Online:
         gateway = self._admin.gateways_by_id.get(live.session.gateway_id)
         if gateway is None or not self._admin.families[gateway.family].CAN_DISCONNECT:
             raise DeskError("online.cannot_ask", gateway=gateway.name if gateway else "")
-        return await self._disconnects.begin(live, by, self.record, self._device_of(live.session))
+        return await self._disconnects.begin(live, by, self.record)
 
     async def record(self, attempt: Attempt) -> None:
         """Write an attempt into the audit."""
@@ -203,9 +204,10 @@ class Online:
         )
         await self._store.record(attempt.asked_at, deed)
 
-    def attempt(self, number: int) -> Attempt | None:
+    async def attempt(self, number: int) -> Attempt | None:
         """An attempt by its number, None when it is too old or never was."""
-        return self._disconnects.attempt(number)
+        attempt = await self._disconnects.stored(number)
+        return attempt if attempt is not None and attempt.kind == DISCONNECT else None
 
     def truth(self, attempt: Attempt) -> Truth:
         """What accounting says of the session of an attempt now."""

@@ -7,6 +7,7 @@ browser they signed in with before, is never made to wait for the errors of othe
 
 import asyncio
 import hashlib
+import logging
 import re
 import zlib
 from collections.abc import Callable
@@ -18,8 +19,10 @@ from portal.audit import COMMAND_LINE
 from portal.errors import DeskError
 from portal.misses import Misses
 from portal.store.audit import Deed
-from portal.store.db import Row
+from portal.store.db import DatabaseError, Row, trouble
 from portal.store.operators import OperatorStore
+
+log = logging.getLogger(__name__)
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 ROLES = ("admin", "operator", "reviewer")
@@ -184,7 +187,7 @@ class Operators:
             del self._by_name[name]
 
     async def change_password(
-        self, name: str, old: str, new: str, again: str, source: str, browser: str | None = None
+        self, name: str, old: str, new: str, again: str, browser: str | None = None
     ) -> Operator:
         """Change one's own password; return the operator with it.
 
@@ -193,9 +196,11 @@ class Operators:
         """
         operator = self.operator(name)
         self._check_wait(f"own:{name}", None)
+        self._check_busy()
+        self._misses.miss(f"own:{name}", None, self._elapsed_s())
         if not await self._fits(old, operator.password_hash):
-            self._misses.miss(f"own:{name}", None, self._elapsed_s())
             raise SignInRefused("password_old")
+        self._misses.forgive(f"own:{name}")
         if new != again:
             raise DeskError("password_again")
         if not SHORTEST_PASSWORD <= len(new) <= LONGEST_PASSWORD:
@@ -239,21 +244,32 @@ class Operators:
         if not is_known:
             self._check_wait(None, key)
         stored = operator.password_hash if operator is not None else await self._nobodys()
+        self._check_busy()
+        # Counted first: many tries at once are as many misses.
+        self._misses.miss(client, None, self._elapsed_s())
         is_right = await self._fits(password, stored)
         if operator is None or not is_right or self._by_name.get(operator.name) != operator:
-            self._misses.miss(client, None if is_known else key, self._elapsed_s())
+            if not is_known:
+                self._misses.miss(None, key, self._elapsed_s())
             if operator is not None:
                 # An unknown name is not written down: people type their password there.
-                await self._store.record(
-                    self._now(),
-                    Deed(operator.name, "sign_in.refused", operator.site_id, operator.name),
-                )
+                await self._record_sign_in(operator, "sign_in.refused")
             raise SignInRefused("sign_in")
         self._misses.forgive(client)
-        await self._store.record(
-            self._now(), Deed(operator.name, "sign_in", operator.site_id, operator.name)
-        )
+        await self._record_sign_in(operator, "sign_in")
         return operator
+
+    async def _record_sign_in(self, operator: Operator, action: str) -> None:
+        """Write down a sign-in. On a full disk people still come in, to see that it is full: then
+        only the log knows."""
+        try:
+            await self._store.record(
+                self._now(), Deed(operator.name, action, operator.site_id, operator.name)
+            )
+        except DatabaseError as error:
+            if trouble(error) is None:
+                raise
+            log.error("%s operator=%s not_recorded=%s", action, operator.name, error)
 
     # -- PINs ------------------------------------------------------------------------------
 
@@ -281,24 +297,28 @@ class Operators:
         row = self._store.browser(token_hash)
         assert row is not None
         # Counted first: many tries at once are as many misses.
-        await self._store.browser_missed(token_hash)
+        if not await self._store.browser_missed(token_hash, PIN_MISSES):
+            raise SignInRefused("pin_over")
         if not await self._fits(_pin_text(pin, browser), row["pin_hash"]):
             await self._store.record(
                 self._now(), Deed(name, "sign_in.refused", operator.site_id, name, details="PIN")
             )
             raise SignInRefused("pin" if self.browser_of(browser) is not None else "pin_over")
+        if self._by_name.get(name) != operator or self._store.browser(token_hash) is None:
+            # Removed, or given a new password, while the PIN was being looked at.
+            raise SignInRefused("pin_over")
         await self._store.browser_used(
             token_hash,
             self._now(),
             Deed(name, "sign_in", operator.site_id, name, details="PIN"),
         )
-        return self.operator(name)
+        return operator
 
     async def set_pin(self, name: str, pin: str, again: str, replaced: str | None) -> str:
         """Let a PIN be enough in this browser; return the token it must keep.
 
         `replaced`: the token it kept until now. Raises DeskError for a PIN that is not six digits,
-        too simple or mistyped.
+        too simple or mistyped, and when the password was set anew meanwhile.
         """
         operator = self.operator(name)
         if not PIN.fullmatch(pin):
@@ -311,14 +331,19 @@ class Operators:
         if len(set(pin)) < 3 or steps in ({1}, {9}):
             raise DeskError("pin_simple")
         browser = self._random_token(32)
-        await self._store.add_browser(
-            _token_hash(browser),
-            name,
-            await self._hashed(_pin_text(pin, browser)),
-            None if replaced is None else _token_hash(replaced),
-            self._now(),
-            Deed(name, "operator.pin", operator.site_id, name),
-        )
+        pin_hash = await self._hashed(_pin_text(pin, browser))
+        async with self._changing:
+            if self._by_name.get(name) != operator:
+                # A password that was set anew meanwhile has ended this sign-in.
+                raise DeskError("csrf")
+            await self._store.add_browser(
+                _token_hash(browser),
+                name,
+                pin_hash,
+                None if replaced is None else _token_hash(replaced),
+                self._now(),
+                Deed(name, "operator.pin", operator.site_id, name),
+            )
         return browser
 
     async def forget_browser(self, browser: str) -> None:
@@ -347,14 +372,17 @@ class Operators:
     async def _fits(self, text: str, stored: str) -> bool:
         if len(text) > LONGEST_PASSWORD:
             return False
-        if self._waiting >= MOST_WAITING:
-            raise SignInRefused("busy", BUSY_WAIT_S)
+        self._check_busy()
         self._waiting += 1
         try:
             async with self._hashing:
                 return await asyncio.to_thread(passwords.fits, text, stored)
         finally:
             self._waiting -= 1
+
+    def _check_busy(self) -> None:
+        if self._waiting >= MOST_WAITING:
+            raise SignInRefused("busy", BUSY_WAIT_S)
 
     async def _nobodys(self) -> str:
         """A hash nothing fits, so that an unknown name takes as long as a known one."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from portal.admin import Admin
+from portal.card_endings import UNDO_REASON
+from portal.certificates import Fault
 from portal.domain import hours, quota
 from portal.health import Disk
 from portal.link_watch import HEARD_S, UP, LinkWatch, Look
@@ -39,6 +41,17 @@ class SilentDevice:
 
     name: str
     last_heard_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateLook:
+    """What is known of the certificate the portal serves."""
+
+    ends_at: int | None
+    fault: Fault | None
+    """Why phones do not trust it, None when they do."""
+    is_kept: bool
+    """The files there are now do not fit, so the one of before is served on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +96,8 @@ class Overview:
     silent_devices: tuple[SilentDevice, ...]
     backup_at: int | None
     """When the newest nightly backup was made, None for none."""
+    certificate: CertificateLook | None = None
+    """None where the portal serves none (level 0)."""
 
 
 class Waiting(Protocol):
@@ -111,6 +126,7 @@ class DayView:
         complaints: Waiting,
         silent_devices: Callable[[int], Sequence[SilentDevice]],
         newest_backup_at: Callable[[], int | None],
+        certificate: Callable[[], CertificateLook | None] = lambda: None,
     ):
         self._store = store
         self._admin = admin
@@ -126,6 +142,7 @@ class DayView:
         self._complaints = complaints
         self._silent_devices = silent_devices
         self._newest_backup_at = newest_backup_at
+        self._certificate = certificate
         self._began_s = elapsed_s()
 
     async def of(self, site_id: int) -> Overview:
@@ -136,7 +153,7 @@ class DayView:
         up_s = self._elapsed_s() - self._began_s
         zone = self._admin.zone(site_id)
         today = hours.window_at("day", now, zone)
-        given, unused = self._store.given(site_id, today.start_at)
+        given, unused = self._store.given(site_id, today.start_at, UNDO_REASON)
         free_octets = await asyncio.to_thread(self._disk.free_octets)
         backup_at = await asyncio.to_thread(self._newest_backup_at)
         complaints_open, complaints_late = self._complaints((site_id,))
@@ -166,6 +183,7 @@ class DayView:
             complaints_late=complaints_late,
             silent_devices=tuple(self._silent_devices(site_id)),
             backup_at=backup_at,
+            certificate=self._certificate(),
         )
 
     def figures(self, site_ids: Sequence[int]) -> list[SiteFigures]:
@@ -192,6 +210,10 @@ class DayView:
             )
             for site_id in site_ids
         ]
+
+    def gateways(self, site_id: int) -> list[GatewayLook]:
+        """How the gateways of a site stand, oldest first."""
+        return self._gateways(site_id, self._now(), self._elapsed_s() - self._began_s)
 
     def _gateways(self, site_id: int, now: int, up_s: float) -> list[GatewayLook]:
         reporting = {one.session.gateway_id for one in self._sessions.open_sessions()}

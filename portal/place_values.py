@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from portal import walled_garden
 from portal.domain.hours import parse_hours
 from portal.domain.profile import Profile
 from portal.errors import DeskError, UserError
@@ -21,6 +22,7 @@ SITE_LONGEST = {
     "wifi_name": 32,
     "counter": 60,
     "opening_hours": 80,
+    "open_services": 400,
 }
 """What a site has that people may change, and the most letters of each. `wifi_name` is in octets,
 as IEEE 802.11 limits it."""
@@ -32,7 +34,8 @@ _SECRETS = frozenset(("secret", "uam_secret"))
 def site_value(field: str, text: str) -> str:
     """A field of a site as it is stored.
 
-    Raises DeskError `site.too_long` and `site.hours`, UserError for a field that no site has.
+    Raises DeskError `site.too_long`, `site.hours` and those of walled_garden.services, UserError
+    for a field that no site has.
     """
     if field not in SITE_LONGEST:
         raise UserError(f"A site has no {field!r}; expected {', '.join(SITE_LONGEST)}.")
@@ -41,11 +44,20 @@ def site_value(field: str, text: str) -> str:
     length = len(text.encode()) if field == "wifi_name" else len(text)
     if length > longest:
         raise DeskError("site.too_long", field=field.replace("_", " "), length=length, most=longest)
+    if field == "open_services":
+        return walled_garden.services(text)
     if field in HOURS_FIELDS and text:
         try:
             return parse_hours(text)
         except ValueError as error:
             raise DeskError("site.hours", field=field.replace("_", " "), text=text) from error
+    return text
+
+
+def swap_octets(text: str) -> str:
+    """Whether a gateway's counters are the wrong way round: `auto`, `yes` or `no`."""
+    if text not in ("auto", "yes", "no"):
+        raise UserError(f"Swap octets is {text!r}; expected auto, yes or no.")
     return text
 
 
@@ -61,23 +73,20 @@ def check_zone(zone: str) -> None:
 
 
 def network(text: str) -> str:
-    """An address, or a network in CIDR form; raises UserError."""
+    """An address, or a network in CIDR form; raises DeskError `gateways.address`."""
     try:
         found = ipaddress.ip_network(text)
     except ValueError as error:
-        raise UserError(
-            f"The gateway address is {text!r}; expected an address such as 10.1.0.1 or a network"
-            " such as 10.1.0.0/24."
-        ) from error
+        raise DeskError("gateways.address", text=text[:80]) from error
     return str(found.network_address) if found.num_addresses == 1 else str(found)
 
 
 def nas_id(text: str | None) -> str | None:
-    """A NAS-Identifier, None for none; raises UserError."""
+    """A NAS-Identifier, None for none; raises DeskError `gateways.nas_id`."""
     if text is None or text == "":
         return None
     if len(text.encode()) > 253 or not text.isprintable():
-        raise UserError("The NAS-Identifier is unusable; expected up to 253 printable octets.")
+        raise DeskError("gateways.nas_id")
     return text
 
 

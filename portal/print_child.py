@@ -9,6 +9,7 @@ and are on no command line.
 
 import json
 import os
+import resource
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,6 +21,8 @@ from portal.print_layouts import poster_words_of, sheet_of
 from portal.printing import Card
 
 NICENESS = 15
+MOST_OCTETS = 400_000_000
+"""Memory it may take; ten thousand tickets, each a page of its own, take 220 MB."""
 _OOM_SCORE = "900"
 """Where memory runs out, this process goes and not the node."""
 
@@ -53,6 +56,7 @@ def main() -> int:
     os.nice(NICENESS)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE, "ascii")
+    resource.setrlimit(resource.RLIMIT_DATA, (MOST_OCTETS, MOST_OCTETS))
     task = json.loads(sys.stdin.readline())
     cards = [Card(*card) for line in sys.stdin for card in json.loads(line)]
 

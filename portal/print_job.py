@@ -33,6 +33,8 @@ WITHIN_S = 3600.0
 """So long a batch of ten thousand cards may take on the slowest box."""
 SWEEP_EVERY_S = 60.0
 WAITING_MOST = 20
+LEAST_FREE_OCTETS = 100_000_000
+"""Room on the disk that printing leaves to accounting: ten thousand tickets are 27 MB."""
 _ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
 SLICE = 100
 """Cards handed to the child before others get their turn."""
@@ -97,15 +99,22 @@ class PrintJobs:
         *,
         now: Callable[[], int],
         random_token: Callable[[int], str],
+        free_octets: Callable[[], int],
     ) -> None:
-        """Keep files in `directory`/print; what was ready before a restart still is."""
+        """Keep files in `directory`/print; what was ready before a restart still is.
+
+        `free_octets`: what may still be written to the disk.
+        """
         self._place = directory / DIRECTORY
         self._now = now
         self._random_token = random_token
+        self._free_octets = free_octets
         self._jobs: dict[str, Job] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._children: set[asyncio.subprocess.Process] = set()
         self._one_at_a_time = asyncio.Lock()
+        self._one_small = asyncio.Lock()
+        """Small drawings do not wait for sheets, but for each other: each child takes 50 MB."""
         self._is_closed = False
         self._find_ready()
 
@@ -123,10 +132,12 @@ class PrintJobs:
         """Begin a job: `make` issues the cards, or opens their sealed copies, and is told how to
         report how many there are.
 
-        Raises DeskError when too many wait already.
+        Raises DeskError when too many wait already, or when the disk is nearly full.
         """
         if self._is_closed or len(self._tasks) >= WAITING_MOST:
             raise DeskError("print.waiting")
+        if self._free_octets() < LEAST_FREE_OCTETS:
+            raise DeskError("print.disk_full")
         job = Job(self._random_token(18), site_id, by, layout, self._now(), count)
         self._jobs[job.id] = job
         task = asyncio.get_running_loop().create_task(self._run(job, make), name="print job")
@@ -149,7 +160,7 @@ class PrintJobs:
         """The jobs of a site, newest first."""
         self.sweep()
         found = [job for job in self._jobs.values() if job.site_id == site_id]
-        return sorted(found, key=lambda job: job.made_at, reverse=True)
+        return sorted(reversed(found), key=lambda job: -job.made_at)
 
     def forget(self, job: Job) -> None:
         """Drop a job that is over, and its file."""
@@ -194,6 +205,10 @@ class PrintJobs:
 
     async def _at_once(self, task: dict[str, Any], cards: Sequence[_Card] = ()) -> bytes:
         """Draw without a file. Raises PrintError."""
+        async with self._one_small:
+            return await self._drawn(task, cards)
+
+    async def _drawn(self, task: dict[str, Any], cards: Sequence[_Card]) -> bytes:
         child = await self._child()
         try:
             async with asyncio.timeout(AT_ONCE_S):

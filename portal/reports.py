@@ -5,6 +5,7 @@ Nothing is decided here: which session it is about is for `accounting`, what it 
 """
 
 import functools
+import logging
 
 from portal.domain.session import START, STOP, Kind, Report
 from radius.nas import canonical_mac
@@ -14,6 +15,7 @@ from radius.packet import (
     ACCT_INPUT_OCTETS,
     ACCT_OUTPUT_GIGAWORDS,
     ACCT_OUTPUT_OCTETS,
+    ACCT_SESSION_ID,
     ACCT_SESSION_TIME,
     ACCT_TERMINATE_CAUSE,
     CALLING_STATION_ID,
@@ -21,6 +23,8 @@ from radius.packet import (
     FRAMED_IP_ADDRESS,
     Packet,
 )
+
+log = logging.getLogger(__name__)
 
 EVENT_TIMESTAMP_TRUST_S = 600
 """A gateway's own time of an event is believed this near to ours (item 38)."""
@@ -113,6 +117,10 @@ def report(packet: Packet, kind: Kind, happened_at: int, *, is_swapped: bool) ->
         end_cause = "Unknown" if number is None else TERMINATE_CAUSES.get(number, str(number))
     session_time_s = 0 if kind is START else packet.integer(ACCT_SESSION_TIME)
     if session_time_s is not None and session_time_s > SESSION_TIME_MAX_S:
+        log.warning(
+            "session_time_ignored acct_session_id=%r seconds=%d expected=0..%d",
+            *(packet.text(ACCT_SESSION_ID), session_time_s, SESSION_TIME_MAX_S),
+        )
         session_time_s = None
     return Report(
         kind,

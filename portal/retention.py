@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 
 from portal.accounts import Accounts
+from portal.store.actions import ActionStore
 from portal.store.complaints import ComplaintStore
 from portal.store.node import NodeStore
 
@@ -27,6 +28,7 @@ class Retention:
         store: NodeStore,
         accounts: Accounts,
         complaints: ComplaintStore,
+        actions: ActionStore,
         *,
         days: int,
         now: Callable[[], int],
@@ -34,12 +36,13 @@ class Retention:
         self._store = store
         self._accounts = accounts
         self._complaints = complaints
+        self._actions = actions
         self._days = days
         self._now = now
 
     async def forget(self) -> int:
-        """Erase MAC and IP of sessions, and phones, not seen for the period, and contact and card
-        of complaints made before it; return how many sessions."""
+        """Erase MAC and IP of sessions, and phones, not seen for the period, contact and card of
+        complaints made before it, and what gateways were asked; return how many sessions."""
         before_at = self._now() - self._days * DAY_S
         total = 0
         while True:
@@ -50,6 +53,7 @@ class Retention:
         self._accounts.forget_phones_before(before_at)
         phones = await self._store.forget_phones(before_at)
         contacts = await self._complaints.forget_contacts(before_at)
+        await self._actions.forget_before(before_at)
         if total or phones or contacts:
             log.info(
                 "personal_parts_erased sessions=%d phones=%d contacts=%d", total, phones, contacts

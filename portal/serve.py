@@ -24,7 +24,8 @@ from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 from starlette.routing import Route
 
-from portal import backups, control
+from portal import backups, control, followed
+from portal.certificates import https_host
 from portal.commands import execute
 from portal.control_server import ControlServer
 from portal.desk_listeners import LOOPBACK, DeskListeners
@@ -32,12 +33,15 @@ from portal.domain.quota import day_ordinal, day_text
 from portal.errors import UserError
 from portal.metrics import NodeCollector
 from portal.node import Clocks, Node, own_url
+from portal.opennds import Opennds
+from portal.served_certificate import ServedCertificate
 from portal.setting_values import Listen
 from portal.settings import Settings
 from portal.web import app as web_app
 from portal.web.arrivals import client_address
 from portal.web.operator.app import DeskApp
 from portal.web.text import Texts
+from radius.nas.opennds import FAMILY as OPENNDS
 from radius.server import Server
 
 log = logging.getLogger(__name__)
@@ -73,6 +77,17 @@ class Service:
             learned=node.store.learned_addresses(),
             on_learned=node.learned_address,
         )
+        node.trace.attach(self.radius)
+        self.opennds = Opennds(
+            node.admin,
+            self.radius.receive,
+            elapsed_s=node.elapsed_s,
+            random_octets=secrets.token_bytes,
+        )
+        node.disconnects.ways[OPENNDS] = self.opennds.disconnect
+        node.doctor.agents = self.opennds.told
+        # Answers of gateways behind a NAT come to the socket that hears their accounting.
+        self.radius.hear_answers(node.disconnects.hear)
         self.http_addresses: list[tuple[str, int, bool]] = []
         """(host, port, whether TLS) of each listener."""
         self.desk_addresses: list[tuple[str, int, bool]] = []
@@ -83,7 +98,9 @@ class Service:
         )
         self._web: list[tuple[uvicorn.Server, asyncio.Task[None]]] = []
         self._control = ControlServer(
-            node.directory, lambda name, arguments, report: execute(node, name, arguments, report)
+            node.directory,
+            lambda name, arguments, report: execute(node, name, arguments, report),
+            {name: partial(follow, node) for name, follow in followed.TABLE.items()},
         )
         self._certificate: asyncio.Task[None] | None = None
         self._backups: asyncio.Task[None] | None = None
@@ -99,6 +116,7 @@ class Service:
             )
         except OSError as error:
             raise UserError(str(error)) from error
+        node.certificate = self._certificate_to_serve()
         sockets = [(listen, _listen(listen)) for listen in settings.http.listen]
         desk_sockets = self._desk_sockets()
         texts = Texts()
@@ -107,6 +125,7 @@ class Service:
         registry.register(NodeCollector(node, self.radius.stats))
         application = web_app.build(
             door=node.door,
+            captivities=node.captivities,
             admin=node.admin,
             backhaul=lambda: node.backhaul,
             http=settings.http,
@@ -115,6 +134,8 @@ class Service:
             secret=node.keys.web_key,
             notices=node.notices,
             complaints=node.complaints,
+            trace=node.trace,
+            opennds=self.opennds,
             is_healthy=node.is_healthy,
             registry=registry,
             retention_days=node.settings.privacy.personal_days,
@@ -134,7 +155,7 @@ class Service:
         self._say_where_the_desk_is()
         await self._control.start()
         self._backups = asyncio.get_running_loop().create_task(self._back_up_nightly())
-        if any(listen.is_tls for listen, _ in (*sockets, *desk_sockets)):
+        if node.certificate is not None:
             self._certificate = asyncio.get_running_loop().create_task(self._watch_certificate())
 
     def _desk_sockets(self) -> list[tuple[Listen, socket.socket]]:
@@ -188,7 +209,6 @@ class Service:
         self, application: object, listen: Listen, bound: socket.socket
     ) -> tuple[str, int, bool]:
         """Serve an application on a socket; return the address and whether it speaks TLS."""
-        http = self.node.settings.http
         config = uvicorn.Config(
             application,  # type: ignore[arg-type]  # Starlette is an ASGI application
             http="httptools",
@@ -201,17 +221,10 @@ class Service:
             timeout_keep_alive=10,
             limit_concurrency=500,
             timeout_graceful_shutdown=2,
-            ssl_certfile=http.tls_cert if listen.is_tls else None,
-            ssl_keyfile=str(http.tls_key) if listen.is_tls else None,
         )
-        try:
-            config.load()
-        except OSError as error:
-            # OpenSSL's own words are codes; an unreadable file was found with the settings.
-            raise UserError(
-                f"The certificate {http.tls_cert} or its key {http.tls_key} cannot be used;"
-                " expected two PEM files that belong together."
-            ) from error
+        config.load()
+        if listen.is_tls and self.node.certificate is not None:
+            config.ssl = self.node.certificate.context
         server = _QuietServer(config)
         task = asyncio.get_running_loop().create_task(server.serve(sockets=[bound]))
         listens = asyncio.get_running_loop().create_task(server.listens.wait())
@@ -224,23 +237,24 @@ class Service:
         host, port = bound.getsockname()[:2]
         return (host, port, listen.is_tls)
 
+    def _certificate_to_serve(self) -> ServedCertificate | None:
+        """The certificate of the listeners with TLS; raises UserError for one that is unusable."""
+        http = self.node.settings.http
+        is_wanted = any(listen.is_tls for listen in (*http.listen, *http.operator_listen))
+        if not is_wanted or http.tls_cert is None or http.tls_key is None:
+            return None
+        return ServedCertificate(
+            http.tls_cert, http.tls_key, https_host(http.url), now=self.node.now
+        )
+
     async def _watch_certificate(self) -> None:
         """Take a renewed certificate into use without a restart."""
-        http = self.node.settings.http
-        if http.tls_cert is None or http.tls_key is None:
-            return
-        seen = http.tls_cert.stat().st_mtime_ns
-        while True:
+        while self.node.certificate is not None:
             await asyncio.sleep(CERTIFICATE_LOOKED_AT_EVERY_S)
-            with suppress(OSError):
-                changed = http.tls_cert.stat().st_mtime_ns
-                if changed == seen:
-                    continue
-                for server, _ in self._web:
-                    if server.config.ssl is not None:
-                        server.config.ssl.load_cert_chain(http.tls_cert, http.tls_key)
-                seen = changed
-                log.info("certificate_reloaded file=%s", http.tls_cert)
+            try:
+                await asyncio.to_thread(self.node.certificate.look)
+            except Exception:
+                log.exception("certificate_not_looked_at")
 
     async def _back_up_nightly(self) -> None:
         """One backup a night, at the first site's midnight or when the box is next on."""
@@ -278,6 +292,7 @@ class Service:
                 with suppress(asyncio.CancelledError):
                     await task
         await self._control.close()
+        await self.opennds.close()
         for server, _ in self._web:
             server.should_exit = True
         for _, task in self._web:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from portal.accounts import Account
+from portal.domain.profile import Profile
 from portal.domain.session import Session
 from portal.store.batch import Batch, beside_counters, counters_row, session_row
 from portal.store.node import NodeStore
@@ -20,6 +21,29 @@ ENDED_KEPT = 2_000
 SAME_START_S = 600
 """Two sessions of one gateway with one Acct-Session-Id and starts further apart are different:
 a gateway without a clock gives the same ids again after a reboot (RFC 2866 5.5 allows it)."""
+
+
+@dataclass(slots=True, eq=False)
+class Renewed:
+    """Limits that were decided for a running session since its Accept (portal/renewals.py)."""
+
+    profile: Profile
+    until_at: int
+    """From then on they may be others: the day ends."""
+    rest: int
+    """Octets that were used of the account beside this session."""
+    octets: int | None
+    """What the session may use in all, as the node counts it; None = unlimited."""
+    counted_s: int | None
+    is_throttled: bool
+    told: bytes
+    """The same for an Accounting-Response; empty where the gateway takes none there."""
+    owed: str = ""
+    """Why a CoA-Request has to be sent again; empty: none has."""
+    tries: int = 0
+    watched: tuple[int, int, int] | None = None
+    """Octets and session time at which its gateway said yes to a slower rate, and that in kbit/s
+    both ways together."""
 
 
 @dataclass(slots=True, eq=False)
@@ -43,6 +67,8 @@ class Live:
     wants_disconnect: bool = False
     asked_s: float = float("-inf")
     """Elapsed-time reading of the last Disconnect-Request."""
+    renewed: Renewed | None = None
+    """Limits decided since its Accept; None while that stands."""
 
     @property
     def is_reachable(self) -> bool:

@@ -57,6 +57,17 @@ class Tickets:
             and known.mac in (None, mac)
         ]
 
+    def waits_s(self, gateway_id: int, elapsed_s: float) -> float | None:
+        """How long the oldest open ticket for this gateway has waited, in seconds; None when none
+        does. A phone that was sent on comes back within a second or two."""
+        ages = [
+            LIFE_S - (known.good_until_s - elapsed_s)
+            for tickets in self._by_serial.values()
+            for known in tickets
+            if known.good_until_s >= elapsed_s and known.gateway_id == gateway_id
+        ]
+        return max(ages, default=None)
+
     def use(self, ticket: Ticket) -> None:
         """Take a ticket out: it was its one use."""
         tickets = self._by_serial.get(ticket.serial, [])

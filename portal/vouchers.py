@@ -45,6 +45,7 @@ class Vouchers:
         elapsed_s: Callable[[], float],
         random_below: Callable[[int], int],
         portal_url: Callable[[], str],
+        quota_changed: Callable[[int, frozenset[str], str], None],
     ):
         cards = CardStore(store.database)
         finding = CardFinding(store, cards, admin, accounts, grants, hidden=hidden_cards, now=now)
@@ -56,7 +57,9 @@ class Vouchers:
             portal_url=portal_url,
         )
         taking = CardTaking(finding, accounts, now=now)
-        actions = CardActions(cards, admin, accounts, grants, finding, taking, now=now)
+        actions = CardActions(
+            *(cards, admin, accounts, grants, finding, taking), now=now, changed=quota_changed
+        )
         endings = CardEndings(cards, accounts, grants, commit, finding, making, taking, now=now)
         phones = RecentPhones(
             *(admin, accounts, sessions, aaa),

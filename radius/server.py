@@ -11,7 +11,7 @@ signs the answer, remembers it for retransmissions and sends it from the address
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from socket import socket
 from typing import Protocol
 
@@ -145,9 +145,13 @@ class Exchange:
         "_peer",
         "_server",
         "client",
+        "note",
         "packet",
         "source",
     )
+
+    note: str
+    """Why it is answered so, for those who watch; unset while the handler has nothing to say."""
 
     def __init__(
         self,
@@ -200,6 +204,11 @@ class Exchange:
         self._entry.reply = reply
         self._server._send(reply, self._outlet, self._peer, self._control)
 
+    def send_back(self, datagram: bytes) -> None:
+        """Send a request of ours to where this one came from, out of the address and port it asked:
+        the way that a NAT in between holds open. Raises OSError if it cannot."""
+        self._outlet.send(datagram, self._peer, self._control)
+
     def drop(self) -> None:
         """Give no answer and forget the request: a retransmission is handled anew."""
         if not self._is_over:
@@ -233,8 +242,12 @@ class Server:
         self._handler = handler
         self._learned = set(learned)
         self._on_learned = on_learned
-        self._clock = clock
-        self._drop = Dropped(self.stats)
+        self.clock = self._clock = clock
+        self.dropped = self._drop = Dropped(self.stats)
+        # For those who watch (radius/watched.py), who set and clear these three.
+        self.exchange_type: Callable[..., Exchange] = Exchange
+        self.on_repeated: Callable[[Packet, Client, tuple[str, int], bool], None] | None = None
+        self.on_status: Callable[[str, bool], None] | None = None
         # Source by address as the socket writes it: a v4-mapped spelling is a second key.
         self._sources: dict[str, _Source] = {}
         self._take_answer: Callable[[bytes, tuple[str, int]], None] | None = None
@@ -263,6 +276,11 @@ class Server:
     def acct_addresses(self) -> list[tuple[str, int]]:
         """The real addresses and ports of the accounting sockets."""
         return [listener.address for listener in self._listeners if listener.is_acct]
+
+    @property
+    def learned(self) -> Set[str]:
+        """The source addresses that have sent a valid Message-Authenticator, ever."""
+        return self._learned
 
     def acct_socket(self) -> socket:
         """The first accounting socket; raises OSError if there is none.
@@ -344,9 +362,13 @@ class Server:
         duplicates = source.duplicates
         entry = duplicates.begin(key, packet.authenticator, now_s)
         if entry is None:
-            self._answer_again(duplicates.find(key), outlet, peer, control)
+            entry = duplicates.find(key)
+            if self.on_repeated is not None:
+                is_sent = entry is not None and entry.reply is not None
+                self.on_repeated(packet, client, (source.address, peer[1]), is_sent)
+            self._answer_again(entry, outlet, peer, control)
             return
-        exchange = Exchange(
+        exchange = self.exchange_type(
             self,
             packet,
             client,
@@ -444,7 +466,9 @@ class Server:
         if client is None:
             seen = packet.text(NAS_IDENTIFIER)
             detail = f"none of the gateways at this address has the NAS-Identifier {seen!r}"
-            self._drop("unknown_nas_identifier", source.address, detail, packet.raw, now_s)
+            self._drop(
+                "unknown_nas_identifier", source.address, detail, packet.raw, now_s, seen=seen
+            )
         return client
 
     def _learn(self, source: _Source) -> None:
@@ -491,7 +515,10 @@ class Server:
         if source.status_count > STATUS_PER_SECOND:
             self.stats["status_limited"] += 1
             return
-        if not self._handler.is_healthy():
+        is_healthy = self._handler.is_healthy()
+        if self.on_status is not None:
+            self.on_status(source.address, is_healthy)
+        if not is_healthy:
             self.stats["unhealthy"] += 1
             return
         code = ACCOUNTING_RESPONSE if outlet.is_acct else ACCESS_ACCEPT

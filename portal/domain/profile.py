@@ -56,6 +56,15 @@ class Profile:
     remember_phone: bool = True  # MAC return
 
 
+def interim_of_session_s(profile: Profile, session_id: int) -> int:
+    """Return the interim interval of one session: up to a tenth longer than the profile's, each its
+    own, so that the phones of a village that all logged in when the power came back do not report
+    in step for ever after (conformance item 43).
+    """
+    spread_s = profile.interim_s // 10
+    return min(profile.interim_s + session_id % (spread_s + 1), INTERIM_RANGE_S[1])
+
+
 def data_quota(profile: Profile, window: str) -> int | None:
     """Return the octets allowed in one `window` (a name of WINDOWS), None for no limit."""
     match window:

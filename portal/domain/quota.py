@@ -47,6 +47,7 @@ class Reason(StrEnum):
     DISK_FULL = "disk_full"
     BLOCKED = "blocked"
     BAD_REQUEST = "bad_request"
+    DATA_NOT_COUNTED = "data_not_counted"
 
 
 _windows: dict[tuple[str, str], tuple[int, int, int]] = {}
@@ -252,6 +253,14 @@ class Held(NamedTuple):
 NOBODY = Held()
 
 
+class Running(NamedTuple):
+    """What a session that goes on has used of its session's quota."""
+
+    octets: int
+    seconds: int
+    """Those that count: an outage of the backhaul gives time back."""
+
+
 class Left(NamedTuple):
     """The least that any window leaves; None = unlimited."""
 
@@ -347,10 +356,12 @@ def decide(
     first_used_at: int | None,
     extra_valid_s: int = 0,
     held: Held = NOBODY,
+    running: Running | None = None,
 ) -> Grant | Refusal:
     """Return what a new session may use, or why there is none.
 
-    `extra_valid_s` is what the voucher was extended by, `held` what its other devices hold. Used
+    `extra_valid_s` is what the voucher was extended by, `held` what its other devices hold. With
+    `running` it is what that session may use from now on. Used
     up is a refusal, never a limit of 0: to every gateway 0 means unlimited. Under `throttle` a
     used-up window gives the essential rate without data limit until the window ends.
     """
@@ -385,8 +396,18 @@ def decide(
         )
 
     free = max(profile.devices - held.devices, 1)
-    octets = _portion(octets_left, held.octets, free, PIECE_OCTETS, profile.data_session_octets)
-    time_s = _portion(seconds_left, held.seconds, free, PIECE_S, profile.time_session_s)
+    most_octets, most_s = profile.data_session_octets, profile.time_session_s
+    if running is not None:
+        if most_octets is not None:
+            most_octets -= running.octets
+            if most_octets <= 0:
+                return Refusal(Reason.USED_UP_DATA)
+        if most_s is not None:
+            most_s -= running.seconds
+            if most_s <= 0:
+                return Refusal(Reason.USED_UP_TIME)
+    octets = _portion(octets_left, held.octets, free, PIECE_OCTETS, most_octets)
+    time_s = _portion(seconds_left, held.seconds, free, PIECE_S, most_s)
     if (octets is not None and octets <= 0) or (time_s is not None and time_s <= 0):
         return Refusal(Reason.RESERVED)
     if time_s is not None:

@@ -24,9 +24,10 @@ class Deed:
     action: str
     """One of portal.audit.ACTIONS, such as "voucher.revoke"."""
     site_id: int | None
-    """None: it concerns the whole node, and only admins read it."""
+    """None: it concerns the whole node, and only who sees all its sites reads it."""
     object: str
-    """What it was done to: a serial, a batch, an operator's name, a site's code, a MAC."""
+    """What it was done to: a serial, a batch, an operator's name, a site's code, the MAC of a known
+    device; of a blocked phone, which is somebody's, the end of its MAC."""
     reason: str = ""
     details: str = ""
     """Short plain text, "before -> after"."""
@@ -75,7 +76,3 @@ class AuditStore:
             + " ORDER BY id DESC LIMIT ?",
             (*values, limit),
         )
-
-    async def of_object(self, object: str, limit: int) -> list[Row]:
-        """What was done to one object, newest first."""
-        return await self.recorded(None, object=object, limit=limit)

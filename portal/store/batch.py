@@ -146,6 +146,8 @@ class Batch:
     login_bases: list[tuple[str, int]] = field(default_factory=list)
     learned: list[tuple[str]] = field(default_factory=list)
     outages: list[tuple[int, int | None]] = field(default_factory=list)
+    actions: list[tuple[Any, ...]] = field(default_factory=list)
+    """What gateways were asked to do, new or answered since; in the order of `ACTION`."""
     box: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -161,6 +163,10 @@ def _replaced(columns: str) -> str:
 
 DEVICE = (
     "account_id, mac, is_remembered, gateway_id, session_id, granted_octets, granted_s, granted_at"
+)
+ACTION = (
+    "id, at, gateway_id, site_id, session_id, kind, why, asked_by, sent, answer, answered_at,"
+    " error_cause, round_trip_ms"
 )
 # One statement for all rows of a kind (executemany). One taking a JSON array of rows would spare
 # hand-overs of Python's lock, but costs three times the CPU (measured: 32 against 10 us a row).
@@ -208,6 +214,12 @@ BATCH_SQL: tuple[tuple[str, str], ...] = (
         "outages",
         "INSERT INTO outage (started_at, ended_at) VALUES (?, ?)"
         " ON CONFLICT (started_at) DO UPDATE SET ended_at = excluded.ended_at",
+    ),
+    (
+        "actions",
+        f"INSERT INTO gateway_action ({ACTION}) VALUES ({_marks(ACTION)})"
+        " ON CONFLICT (id) DO UPDATE SET"
+        f" {_replaced('sent, answer, answered_at, error_cause, round_trip_ms')}",
     ),
     (
         "box",

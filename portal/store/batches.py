@@ -61,6 +61,10 @@ _COUNTED = (
 )
 
 
+LOOKED_BACK = 300
+"""Cards given last at a site: who gave none of them does not wait while years are read."""
+
+
 class BatchStore:
     """Reads batches, their cards, and who gave what last."""
 
@@ -121,19 +125,24 @@ class BatchStore:
         return [row["serial"] for row in rows]
 
     def last_given(self, site_id: int, operator: str) -> str | None:
-        """The profile of the card this operator gave last at a site."""
+        """The profile of the card this operator gave last at a site, of the newest given there."""
         row = self._database.one(
-            "SELECT b.profile FROM voucher v JOIN batch b ON b.id = v.batch_id"
-            " WHERE v.site_id = ? AND v.given_at IS NOT NULL AND v.given_by = ?"
+            "SELECT b.profile FROM (SELECT id, batch_id, given_at, given_by FROM voucher"
+            " WHERE site_id = ? AND given_at IS NOT NULL ORDER BY given_at DESC, id DESC LIMIT ?) v"
+            " JOIN batch b ON b.id = v.batch_id WHERE v.given_by = ?"
             " ORDER BY v.given_at DESC, v.id DESC LIMIT 1",
-            (site_id, operator),
+            (site_id, LOOKED_BACK, operator),
         )
         return None if row is None else str(row["profile"])
 
-    def given(self, site_id: int, most: int) -> Sequence[Row]:
-        """The cards given last at a site: `serial, last4, given_at, given_by`."""
+    def given(self, site_id: int, most: int, taken_back: str) -> Sequence[Row]:
+        """The cards given last at a site: `serial, last4, given_at, given_by`.
+
+        Not those that ended for the reason `taken_back`: nobody has them.
+        """
         return self._database.all(
             "SELECT serial, last4, given_at, given_by FROM voucher"
-            " WHERE site_id = ? AND given_at IS NOT NULL ORDER BY given_at DESC, id DESC LIMIT ?",
-            (site_id, most),
+            " WHERE site_id = ? AND given_at IS NOT NULL"
+            " AND (end_reason IS NULL OR end_reason <> ?) ORDER BY given_at DESC, id DESC LIMIT ?",
+            (site_id, taken_back, most),
         )

@@ -14,6 +14,10 @@ KIND_CARDS = "cards"
 KIND_DEVICE = "device"
 
 _END_VOUCHER = "UPDATE voucher SET {column} = ?, end_reason = ?, sealed_code = NULL WHERE id = ?"
+_WAS_USED = (
+    "(a.first_used_at >= v.issued_at"
+    " OR EXISTS (SELECT 1 FROM session s WHERE s.voucher_id = v.id)) IS TRUE"
+)
 _NO_DEVICE = "v.batch_id NOT IN (SELECT id FROM batch WHERE kind = 'device')"
 
 
@@ -224,15 +228,25 @@ class CardStore:
 
     async def of_batch(self, batch: str) -> list[Row]:
         """The cards whose serials begin with `batch`, in the order they were printed: `id, serial,
-        site_id, sealed_code, issued_at, given_at, first_used_at, revoked_at, replaced_at`."""
+        site_id, sealed_code, issued_at, given_at, first_used_at, revoked_at, replaced_at` and
+        `was_used`: whether this card was, not only the one whose account it took over."""
         return await self._database.all_slowly(
             "SELECT v.id, v.serial, v.site_id, v.sealed_code, v.issued_at, v.given_at,"
-            " v.revoked_at, v.replaced_at, a.first_used_at"
+            f" v.revoked_at, v.replaced_at, a.first_used_at, {_WAS_USED} AS was_used"
             " FROM voucher v JOIN account a ON a.id = v.account_id"
             " WHERE v.batch_id = (SELECT n.batch_id FROM voucher n JOIN batch b"
             " ON b.id = n.batch_id WHERE n.serial = ? AND b.kind = 'cards') ORDER BY v.id",
             (f"{batch}-01",),
         )
+
+    async def was_used(self, card_id: int) -> bool:
+        """Whether somebody logged in with this card itself."""
+        rows = await self._database.all_slowly(
+            f"SELECT {_WAS_USED} AS was_used FROM voucher v JOIN account a ON a.id = v.account_id"
+            " WHERE v.id = ?",
+            (card_id,),
+        )
+        return any(row["was_used"] for row in rows)
 
     def with_last4(self, last4: str, site_id: int | None, limit: int) -> list[str]:
         """Serials of the newest cards whose code ends in these four digits."""

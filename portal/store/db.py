@@ -9,7 +9,7 @@ event loop; the reader is a second, read-only connection for point reads by key,
 import asyncio
 import re
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -228,12 +228,19 @@ class Database:
                 if self._settler is not None:
                     await self._settler.settle_in(transaction)
                 yield transaction
-                await self._writer.commit()
             except BaseException:
                 await self._writer.rollback()
                 raise
-            if self._settler is not None:
-                self._settler.forget()
+            await _whole(self._commit())
+
+    async def _commit(self) -> None:
+        try:
+            await self._writer.commit()
+        except BaseException:
+            await self._writer.rollback()
+            raise
+        if self._settler is not None:
+            self._settler.forget()
 
     async def settle(self) -> None:
         """Have everything in its tables."""
@@ -280,6 +287,22 @@ class Transaction:
     async def run_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
         """Execute one statement for many rows in a single hop to the writer's thread."""
         await self._connection.executemany(sql, rows)
+
+
+async def _whole(work: Coroutine[Any, Any, None]) -> None:
+    """Do `work` to its end, also when the caller is cancelled: a commit that was begun is on disk,
+    and what it settled must not be settled once more."""
+    doing = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        while not doing.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait((doing,))
+        if not doing.cancelled():
+            # Seen: asyncio complains of an exception that nobody asked for.
+            doing.exception()
+        raise
 
 
 def _read_only(path: Path) -> sqlite3.Connection:

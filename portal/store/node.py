@@ -45,15 +45,15 @@ class NodeStore:
     def sites(self) -> list[Row]:
         """All sites, oldest first."""
         return self.database.all(
-            "SELECT id, code, name, zone, helper, power_window, wifi_name, counter, opening_hours"
-            " FROM site ORDER BY id"
+            "SELECT id, code, name, zone, helper, power_window, wifi_name, counter, opening_hours,"
+            " open_services FROM site ORDER BY id"
         )
 
     def gateways(self) -> list[Row]:
         """All gateways, oldest first."""
         return self.database.all(
             "SELECT id, site_id, name, family, address, nas_id, secret, uam_secret, mac_auth,"
-            " login_base, sends_gigawords FROM gateway ORDER BY id"
+            " login_base, sends_gigawords, guest_net, swap_octets FROM gateway ORDER BY id"
         )
 
     def removed_gateways(self) -> list[Row]:
@@ -285,6 +285,11 @@ class NodeStore:
                 f"UPDATE gateway SET {assignments} WHERE id = ?",
                 (*columns.values(), gateway_id),
             )
+            await audit.write(transaction, at, deed)
+
+    async def record(self, *, at: int, deed: Deed) -> None:
+        """Record a deed that changes nothing."""
+        async with self.database.transaction() as transaction:
             await audit.write(transaction, at, deed)
 
     async def remove_gateway(self, gateway_id: int, *, at: int, deed: Deed) -> None:

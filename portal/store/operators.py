@@ -98,13 +98,18 @@ class OperatorStore:
             )
             await write(transaction, at, deed)
 
-    async def browser_missed(self, token_hash: bytes) -> None:
-        """Count a wrong PIN. Counted before the answer, so that a power cut forgives none."""
+    async def browser_missed(self, token_hash: bytes, most: int) -> bool:
+        """Count a wrong PIN, while there are fewer than `most`; False when there are not.
+
+        Counted before the PIN is looked at: neither a power cut nor many at once get more tries.
+        """
         async with self._database.transaction() as transaction:
-            await transaction.run(
-                "UPDATE operator_browser SET misses = misses + 1 WHERE token_hash = ?",
-                (token_hash,),
+            changed = await transaction.run(
+                "UPDATE operator_browser SET misses = misses + 1"
+                " WHERE token_hash = ? AND misses < ?",
+                (token_hash, most),
             )
+        return changed == 1
 
     async def browser_used(self, token_hash: bytes, at: int, deed: Deed) -> None:
         """A right PIN: earlier misses are forgiven."""

@@ -22,18 +22,19 @@ class OverviewStore:
         with suppress(DatabaseError):
             await self._database.settle()
 
-    def given(self, site_id: int, since_at: int) -> tuple[int, int]:
+    def given(self, site_id: int, since_at: int, taken_back: str) -> tuple[int, int]:
         """How many cards were given since a moment, and how many of these nobody has used yet.
 
-        A card that was revoked or replaced since is none that can be used, so it does not count
-        among the unused.
+        Not those that ended for the reason `taken_back`: nobody has them. A card that was revoked
+        or replaced since is none that can be used, so it does not count among the unused.
         """
         row = self._database.one(
             "SELECT COUNT(*) AS given, COALESCE(SUM(a.first_used_at IS NULL"
             " AND v.revoked_at IS NULL AND v.replaced_at IS NULL), 0) AS unused"
             " FROM voucher v JOIN account a ON a.id = v.account_id"
-            " WHERE v.site_id = ? AND v.given_at >= ?",
-            (site_id, since_at),
+            " WHERE v.site_id = ? AND v.given_at >= ?"
+            " AND (v.end_reason IS NULL OR v.end_reason <> ?)",
+            (site_id, since_at, taken_back),
         )
         return (0, 0) if row is None else (row["given"], row["unused"])
 

@@ -2,16 +2,21 @@
 
 import ipaddress
 from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit
 
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from portal.door import Door
+from portal.captivity import Captivities
+from portal.certificates import API_PATH, https_host
 from portal.setting_values import Network
 from portal.web.pages import SECURITY_HEADERS
 from portal.web.visit import Reception
+
+CAPTIVE_JSON = "application/captive+json"
+"""RFC 8908 8.3."""
 
 
 class Api:
@@ -20,46 +25,46 @@ class Api:
     def __init__(
         self,
         *,
-        door: Door,
+        captivities: Captivities,
         reception: Reception,
         is_healthy: Callable[[], bool],
         registry: CollectorRegistry,
     ) -> None:
-        self._door = door
+        self._captivities = captivities
         self._reception = reception
         self._is_healthy = is_healthy
         self._registry = registry
 
     async def captive_portal(self, request: Request) -> Response:
-        """`/captive-portal/api`: whether this phone is captive, as RFC 8908 5 has it.
+        """`/captive-portal/api`: whether this phone is captive, and how long not (RFC 8908 5).
 
         A phone is told by its address alone: parameters would be its own word, and an address with
-        a MAC in it gives the MAC away (RFC 8952 6). Who cannot be told is captive.
+        a MAC in it gives the MAC away (RFC 8952 6). Who cannot be told is captive. Answered on
+        every listener; under the name that has a certificate, plain HTTP is sent on to HTTPS
+        (RFC 8908 4.1).
         """
         visit = self._reception.visit(request, {})
-        found = self._door.status_of_address(visit.source, None)
-        answer: dict[str, object]
-        if found is None or not found[1].open_sessions:
-            answer = {"captive": True, "user-portal-url": f"{visit.own_url}/"}
-        else:
-            status = found[1]
-            answer = {
-                "captive": False,
-                "user-portal-url": f"{visit.own_url}/",
-                "venue-info-url": f"{visit.own_url}/status",
-                "can-extend-session": True,
-            }
-            seconds = [] if status.seconds_left is None else [status.seconds_left]
-            if status.open_until_at is not None:
-                seconds.append(max(0, status.open_until_at - visit.now))
-            if seconds:
-                answer["seconds-remaining"] = min(seconds)
-            if status.octets_left is not None:
-                answer["bytes-remaining"] = status.octets_left
         headers = {**SECURITY_HEADERS, "vary": "Accept"}
-        return Response(
-            msgspec.json.encode(answer), headers=headers, media_type="application/captive+json"
+        url = visit.own_url
+        configured = self._reception.http.url
+        if configured is not None and configured.startswith("https:"):
+            # RFC 8908 5: the portal's address has to be one with TLS.
+            asked = urlsplit(url)
+            if asked.scheme == "http" and asked.hostname == https_host(configured):
+                return Response(None, 308, headers={**headers, "location": configured + API_PATH})
+            url = configured
+        found = self._captivities.of(
+            visit.source, is_phone=CAPTIVE_JSON in request.headers.get("accept", "")
         )
+        answer: dict[str, object] = {"captive": found.is_captive, "user-portal-url": f"{url}/"}
+        if not found.is_captive:
+            answer["venue-info-url"] = f"{url}/status"
+            answer["can-extend-session"] = True
+            if found.seconds_left is not None:
+                answer["seconds-remaining"] = found.seconds_left
+            if found.octets_left is not None:
+                answer["bytes-remaining"] = found.octets_left
+        return Response(msgspec.json.encode(answer), headers=headers, media_type=CAPTIVE_JSON)
 
     async def health(self, request: Request) -> Response:
         """`/healthz`: 200 while usage can be stored, else 503 (design, Power cuts and the box)."""

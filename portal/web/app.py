@@ -2,7 +2,7 @@
 
 import logging
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from prometheus_client import REGISTRY, CollectorRegistry
 from starlette.applications import Starlette
@@ -14,25 +14,30 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from portal.admin import Admin
+from portal.captivity import Captivities
+from portal.certificates import API_PATH
 from portal.complaints import Complaints
 from portal.door import Door
 from portal.notices import Notices
+from portal.opennds import Opennds
 from portal.resources import data_dir
 from portal.settings import Http
+from portal.trace import Trace
 from portal.web.api import Api
 from portal.web.arrivals import code_in_path, query_of
 from portal.web.complaints import ComplaintPages
 from portal.web.forms import Seals
+from portal.web.opennds import OpenndsDoor
 from portal.web.pages import SECURITY_HEADERS, Pages, redirect, without_codes
 from portal.web.resident import Resident, help_number
 from portal.web.screens import Screens
 from portal.web.text import Texts
 from portal.web.visit import BackhaulState, Reception
-from radius.nas import ArrivalError, family, family_names
+from radius.nas import Arrival, ArrivalError, family, family_names
 
 log = logging.getLogger(__name__)
 
-ANY_HOST = ("/captive-portal/api", "/healthz", "/metrics")
+ANY_HOST = (API_PATH, "/healthz", "/metrics")
 """Answered whatever the Host: programs use whatever address they were given."""
 PROBE_PATHS = frozenset(
     (
@@ -55,6 +60,8 @@ PROBE_PATHS = frozenset(
 """What operating systems ask for to see whether they are online (radius-conformance B.3)."""
 
 
+FOR_PROGRAMS = ("/gateway/",)
+"""Paths of programs on gateways, answered whatever the Host."""
 OTHER_FACES = ("/operator",)
 """Paths on which nothing is an arrival."""
 
@@ -62,6 +69,7 @@ OTHER_FACES = ("/operator",)
 def build(
     *,
     door: Door,
+    captivities: Captivities,
     admin: Admin,
     backhaul: Callable[[], BackhaulState],
     http: Http,
@@ -70,6 +78,8 @@ def build(
     secret: bytes,
     notices: Notices,
     complaints: Complaints,
+    trace: Trace | None = None,
+    opennds: Opennds | None = None,
     is_healthy: Callable[[], bool],
     registry: CollectorRegistry = REGISTRY,
     retention_days: int | None = None,
@@ -92,7 +102,11 @@ def build(
         http=http,
         now=now,
         announcements=notices.running,
+        trace=trace,
     )
+    opennds_door = None if opennds is None else OpenndsDoor(opennds, seals)
+    if opennds is not None:
+        reception.vouches = opennds.vouches
     screens = Screens(
         reception=reception,
         pages=Pages(),
@@ -100,13 +114,18 @@ def build(
         backhaul=backhaul,
         retention_days=retention_days,
     )
-    resident = Resident(door=door, reception=reception, screens=screens, seals=seals)
+    resident = Resident(
+        door=door, reception=reception, screens=screens, seals=seals, captivities=captivities
+    )
     told = ComplaintPages(complaints=complaints, door=door, reception=reception, screens=screens)
-    api = Api(door=door, reception=reception, is_healthy=is_healthy, registry=registry)
+    api = Api(
+        captivities=captivities, reception=reception, is_healthy=is_healthy, registry=registry
+    )
     return Starlette(
         routes=[
             *routes,
-            Route("/captive-portal/api", api.captive_portal),
+            *(opennds_door.routes() if opennds_door is not None else ()),
+            Route(API_PATH, api.captive_portal),
             Route("/healthz", api.health),
             Route("/metrics", api.metrics),
             Route("/", resident.home),
@@ -127,7 +146,11 @@ def build(
         ],
         middleware=[
             Middleware(Guard, resident=resident),
-            Middleware(FrontDoor, reception=reception),
+            Middleware(
+                FrontDoor,
+                reception=reception,
+                look_up=None if opennds_door is None else opennds_door.look_up,
+            ),
         ],
         exception_handlers={HTTPException: resident.refused},
     )
@@ -143,9 +166,16 @@ class FrontDoor:
     another host, or for a test of the phone's system, is led to the portal.
     """
 
-    def __init__(self, app: ASGIApp, reception: Reception) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        reception: Reception,
+        look_up: Callable[[Arrival, str], Awaitable[None]] | None = None,
+    ) -> None:
+        """`look_up` is told of each arrival, and where it comes from, before it is answered."""
         self._app = app
         self._reception = reception
+        self._look_up = look_up
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer with a redirect, or pass the request on."""
@@ -153,9 +183,16 @@ class FrontDoor:
             await self._app(scope, receive, send)
             return
         path: str = scope["path"]
+        if path.startswith(FOR_PROGRAMS):
+            await self._app(scope, receive, send)
+            return
         if scope["method"] in ("GET", "HEAD") and not path.startswith(OTHER_FACES):
             query = query_of(scope["query_string"].decode("latin-1"))
-            if _is_arrival(query):
+            arrivals = _arrivals(query)
+            if arrivals is not None:
+                if self._look_up is not None:
+                    for arrival in arrivals:
+                        await self._look_up(arrival, self._reception.source(Request(scope)))
                 # raw_path stays: the gateway's signature is over the address as it wrote it.
                 await self._app({**scope, "path": "/"}, receive, send)
                 return
@@ -164,19 +201,29 @@ class FrontDoor:
         if is_own and path not in PROBE_PATHS:
             await self._app(scope, receive, send)
             return
+        trace = self._reception.trace
+        if trace is not None and trace.is_on:
+            host = request.headers.get("host", "")
+            trace.probe(self._reception.source(request), host, path)
         code = code_in_path(path)
         url = self._reception.own_url(request) + ("/" if code is None else f"/{code}")
         await redirect(url, status=302, close=True)(scope, receive, send)
 
 
-def _is_arrival(query: dict[str, str]) -> bool:
+def _arrivals(query: dict[str, str]) -> list[Arrival] | None:
+    """What the families read in a query; None if it is no gateway's redirect. One that must not be
+    followed is an empty list: the page says so.
+    """
+    found: list[Arrival] | None = None
     for name in family_names():
         try:
-            if family(name).read_arrival(query, allow_loopback=True) is not None:
-                return True
+            arrival = family(name).read_arrival(query, allow_loopback=True)
         except ArrivalError:
-            return True
-    return False
+            found = found or []
+            continue
+        if arrival is not None:
+            found = [*(found or []), arrival]
+    return found
 
 
 class Guard:

@@ -79,6 +79,11 @@ def known_family(name: str) -> Family | None:
     return family(name) if name in family_names() else None
 
 
+def nobody_vouches(gateway: Gateway, arrival: Arrival) -> bool:
+    """False: only what is signed is believed."""
+    return False
+
+
 def land(
     query: Mapping[str, str],
     raw_query: str,
@@ -86,13 +91,15 @@ def land(
     source: str,
     gateways: Sequence[Gateway],
     gateway_of: Callable[[str | None, str], Gateway | None],
+    vouches: Callable[[Gateway, Arrival], bool] = nobody_vouches,
 ) -> Landing | None:
     """Read a gateway's redirect; None when the query is none.
 
     The gateway is the one whose `md` fits, else the one with this NAS-Identifier, else the one at
     the source address; if that leaves it open, a gateway that is the only one of its family.
     `urls` are the addresses, without query, that the gateway may have been given for the portal.
-    Raises ArrivalError for a redirect that must not be followed.
+    `vouches`: whether a gateway has told us otherwise that the arrival is true, which counts as its
+    signature. Raises ArrivalError for a redirect that must not be followed.
     """
     has_loopback = any(_is_loopback(gateway.address) for gateway in gateways)
     readings: dict[str, Arrival] = {}
@@ -115,7 +122,10 @@ def land(
         gateway
         for gateway in speaking
         if gateway.uam_secret
-        and family(gateway.family).is_signed(urls, raw_query, gateway.uam_secret)
+        and (
+            family(gateway.family).is_signed(urls, raw_query, gateway.uam_secret)
+            or vouches(gateway, readings[gateway.family])
+        )
     ]
     found = _choose(signing or speaking, readings, source, gateway_of)
     if found is None and signing:

@@ -22,7 +22,7 @@ from portal.complaints import (
 )
 from portal.door import Door
 from portal.web.forms import BodyTooLarge, read_fields
-from portal.web.identity import Identity
+from portal.web.identity import Identity, Known
 from portal.web.pages import redirect
 from portal.web.screens import Screens
 from portal.web.sentences import Trouble
@@ -113,7 +113,7 @@ class ComplaintPages:
                 category=draft.category,
                 words=draft.words,
                 contact=draft.contact,
-                serial=None if known is None else known.status.serial,
+                serial=self._serial(known),
                 client=self._client(visit),
                 source=visit.source,
             )
@@ -158,6 +158,11 @@ class ComplaintPages:
         known = self._identity.who(visit)
         return None if known is None else self._door.site(known.status.site_code)
 
+    def _serial(self, known: Known | None) -> str | None:
+        if known is None:
+            return None
+        return self._complaints.serial_to_note(known.voucher_id, known.status.serial)
+
     def _client(self, visit: Visit) -> str | None:
         return self._door.client(self._identity.phone(visit))
 
@@ -194,7 +199,7 @@ class ComplaintPages:
             site=site,
             sites=sites,
             draft=draft,
-            serial=None if known is None else known.status.serial,
+            serial=self._serial(known),
             error=error,
             look_up_error=look_up_error,
             number=number,

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from portal.captivity import Captivities
 from portal.domain.quota import Reason
 from portal.domain.voucher import (
     CODE_DIGITS,
@@ -50,8 +51,17 @@ _SHOWN_LETTERS = 64
 class Resident:
     """The handlers. Each parses a request, calls one use case and shows a screen."""
 
-    def __init__(self, *, door: Door, reception: Reception, screens: Screens, seals: Seals) -> None:
+    def __init__(
+        self,
+        *,
+        door: Door,
+        reception: Reception,
+        screens: Screens,
+        seals: Seals,
+        captivities: Captivities,
+    ) -> None:
         self._door = door
+        self._captivities = captivities
         self._reception = reception
         self._screens = screens
         self._seals = seals
@@ -89,6 +99,9 @@ class Resident:
         if visit.is_fresh and visit.is_signed:
             self._door.remember_login_base(visit.gateway.id, visit.arrival.login_base)
         state = visit.arrival.state
+        if visit.is_fresh and (visit.is_signed or visit.gateway.uam_secret is None):
+            query: bytes = visit.request.scope["query_string"]
+            self._captivities.redirected(visit.source, visit.gateway, state, query)
         if visit.is_fresh and state in ("notyet", "logoff", "already"):
             keys = self._identity.keys(visit, visit.returned.nonce)
             waiting = self._memory.take(keys, visit.now)

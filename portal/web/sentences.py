@@ -58,6 +58,7 @@ _OWN_NEXT = frozenset(
         Reason.IN_USE,
         Reason.RESERVED,
         Reason.DISK_FULL,
+        Reason.DATA_NOT_COUNTED,
         Reason.TOO_MANY_MOVES,
     )
 )

@@ -15,6 +15,7 @@ from starlette.requests import Request
 
 from portal.admin import Admin, Gateway, Site
 from portal.settings import Http
+from portal.trace import Trace
 from portal.web.arrivals import (
     NOTHING_RETURNED,
     Landing,
@@ -22,13 +23,14 @@ from portal.web.arrivals import (
     client_address,
     land,
     nearest_gateway,
+    nobody_vouches,
     query_of,
     read_return,
 )
 from portal.web.forms import Form, Link, Seals
 from portal.web.sentences import power_words
 from portal.web.text import DEFAULT_LANGUAGE, Texts, Translator
-from radius.nas import Arrival
+from radius.nas import Arrival, ArrivalError
 
 DEFAULT_ZONE = ZoneInfo("Asia/Jakarta")
 _TELEPHONE = re.compile(r"\+?\d[\d .()/-]{6,18}\d")
@@ -120,6 +122,9 @@ class Reception:
     now: Callable[[], int]
     announcements: Callable[[int], Sequence[str]]
     """What the residents of a site are told now."""
+    trace: Trace | None = None
+    vouches: Callable[[Gateway, Arrival], bool] = nobody_vouches
+    """Whether a gateway told us that an unsigned arrival is true."""
 
     def visit(self, request: Request, fields: Mapping[str, str] | None = None) -> Visit:
         """Understand a request; `fields` are those of its POST.
@@ -138,16 +143,24 @@ class Reception:
         is_fresh = False
         if fields is None:
             path = request.scope.get("raw_path", b"/").decode("latin-1").partition("?")[0]
-            landing = land(
-                query,
-                raw_query,
-                [origin + path for origin in (*origins, received)],
-                source,
-                gateways,
-                self.admin.gateway_of,
-            )
+            try:
+                landing = land(
+                    query,
+                    raw_query,
+                    [origin + path for origin in (*origins, received)],
+                    source,
+                    gateways,
+                    self.admin.gateway_of,
+                    self.vouches,
+                )
+            except ArrivalError as error:
+                if self.trace is not None and self.trace.is_on:
+                    self.trace.arrival_refused(source, str(error))
+                raise
             # A HEAD looks and changes nothing.
             is_fresh = landing is not None and request.method == "GET"
+            if is_fresh and self.trace is not None and self.trace.is_on:
+                self._tell_arrival(landing, source)
             if landing is not None and landing.is_signed and received not in origins:
                 # A gateway of ours was told this address.
                 own_url, origins = received, (*origins, received)
@@ -198,6 +211,19 @@ class Reception:
             is_large=asked.get("huruf") == "besar",
             form_seal=self._seal(landing, arrived_at, now, source),
         )
+
+    def _tell_arrival(self, landing: Landing | None, source: str) -> None:
+        if landing is not None and self.trace is not None:
+            arrival = landing.arrival
+            self.trace.arrival(
+                landing.gateway,
+                state=arrival.state,
+                mac=arrival.mac,
+                ip=arrival.ip,
+                source=source,
+                is_signed=landing.is_signed,
+                family=arrival.family,
+            )
 
     def _seal(self, landing: Landing | None, arrived_at: int, now: int, source: str) -> str:
         gateway = None if landing is None else landing.gateway

@@ -17,6 +17,8 @@ What holds for all of them:
 """
 
 import functools
+import hashlib
+import hmac
 import importlib
 import ipaddress
 import pkgutil
@@ -29,8 +31,10 @@ from urllib.parse import quote
 
 from radius.packet import (
     ACCT_INTERIM_INTERVAL,
+    ACCT_SESSION_ID,
     IDLE_TIMEOUT,
     SESSION_TIMEOUT,
+    USER_NAME,
     VENDOR_SPECIFIC,
     Packet,
     integer_attribute,
@@ -44,7 +48,7 @@ WISPR_BANDWIDTH_MAX_DOWN = 8
 SERVICE_TYPE_FRAMED = 2
 SERVICE_TYPE_ADMINISTRATIVE = 6
 
-_MAX_UINT32 = 2**32 - 1
+MAX_UINT32 = 2**32 - 1
 _MAX_UINT64 = 2**64 - 1
 _MAX_TEXT = 253
 _MAX_URL = 2000
@@ -55,6 +59,7 @@ _PRIVATE_NETWORKS = tuple(
 _pack_two_integers = struct.Struct("!BBIBBI").pack
 _MAC_SEPARATORS = str.maketrans("", "", ":-. ")
 _MAC_DIGITS = re.compile("[0-9A-Fa-f]{12}")
+_MD = re.compile("[0-9A-Fa-f]{32}")
 
 
 class ArrivalError(ValueError):
@@ -83,16 +88,16 @@ class Limits:
     def __post_init__(self) -> None:
         # One is made for every login, so the usual case is one expression.
         if not (
-            1 <= self.session_timeout_s <= _MAX_UINT32
-            and 1 <= self.interim_s <= _MAX_UINT32
-            and (self.idle_timeout_s is None or 1 <= self.idle_timeout_s <= _MAX_UINT32)
+            1 <= self.session_timeout_s <= MAX_UINT32
+            and 1 <= self.interim_s <= MAX_UINT32
+            and (self.idle_timeout_s is None or 1 <= self.idle_timeout_s <= MAX_UINT32)
             and (self.octets is None or 1 <= self.octets <= _MAX_UINT64)
-            and (self.rate_down_kbps is None or 1 <= self.rate_down_kbps <= _MAX_UINT32)
-            and (self.rate_up_kbps is None or 1 <= self.rate_up_kbps <= _MAX_UINT32)
+            and (self.rate_down_kbps is None or 1 <= self.rate_down_kbps <= MAX_UINT32)
+            and (self.rate_up_kbps is None or 1 <= self.rate_up_kbps <= MAX_UINT32)
         ):
             raise ValueError(
                 f"{self}, expected each to be at least 1 (0 means no limit to a gateway) and at"
-                f" most {_MAX_UINT32}, octets {_MAX_UINT64}"
+                f" most {MAX_UINT32}, octets {_MAX_UINT64}"
             )
 
 
@@ -114,7 +119,9 @@ class Arrival:
     `http://10.5.50.1/login` (mikrotik).
     """
     challenge: bytes | None
-    """Sixteen octets. None: the gateway gave none, or uses none."""
+    """What the gateway wants to see again in the hand-off: sixteen octets, openNDS's `hid` 32.
+    None: the gateway gave none, or uses none.
+    """
     session_id: str | None
     """The Acct-Session-Id of the coming or running session."""
     reply: str | None
@@ -151,7 +158,9 @@ class Family(Protocol):
     LABEL: str
     """The make's name for people."""
     DISCONNECT_PORT: int
-    """UDP port on which it takes Disconnect-Requests, as our configuration sets it."""
+    """UDP port on which it takes Disconnect-Requests, as our configuration sets it; 0 where
+    `USES_RADIUS` is False.
+    """
     DISCONNECT_AT_ACCOUNTING_PORT: bool
     """It may also take them at the port its accounting comes from, through NAT too."""
     CAN_DISCONNECT: bool
@@ -160,7 +169,17 @@ class Family(Protocol):
     STAMPS_DISCONNECT: bool
     """A Disconnect-Request to it carries Event-Timestamp (RFC 5176 6.3)."""
     LIMITS_DATA: bool
-    """It enforces `Limits.octets`; a profile with a data quota needs a family that does."""
+    """It enforces `Limits.octets` itself. Where it does not but has `SENDS_OCTETS`, a data quota is
+    cut by Disconnect once accounting says that it is used up.
+    """
+    SENDS_OCTETS: bool
+    """Its accounting has octets. A profile with a data quota cannot be kept without."""
+    USES_RADIUS: bool
+    """It speaks RADIUS itself; False: a program of ours beside it speaks for it."""
+    COA: str
+    """`limits`: a CoA-Request changes limits of a running session; `none`: it takes none."""
+    COA_CHANGES: frozenset[str]
+    """Which limits a CoA-Request changes there: of `time`, `data`, `rate`."""
     SIGNS_ARRIVALS: bool
     """With a UAM secret its redirects are signed, so that what others say of it is not believed."""
 
@@ -236,6 +255,20 @@ class Family(Protocol):
 
     def disconnect_attributes(self, keys: SessionKeys) -> list[tuple[int, bytes]]:
         """Type and value of the attributes that name this session in a Disconnect-Request."""
+        ...
+
+    def coa_attributes(self, keys: SessionKeys, limits: Limits) -> list[tuple[int, bytes]]:
+        """Type and value of the attributes of a CoA-Request that gives this session new limits.
+
+        `limits` count from the session's beginning, as those of an Access-Accept do, and replace
+        them all; what is not in `COA_CHANGES` stays as it was. Empty where `COA` is `none`.
+        """
+        ...
+
+    def accounting_response_attributes(self, limits: Limits) -> bytes:
+        """The encoded attributes of an Accounting-Response that give its session new limits,
+        counted from the session's beginning; b"" where the family honours none.
+        """
         ...
 
 
@@ -353,19 +386,56 @@ def query_text(fields: Mapping[str, str]) -> str:
     return "&".join(f"{name}={quote(value, safe='')}" for name, value in fields.items())
 
 
-def timing_attributes(limits: Limits) -> bytes:
+def is_uam_signed(urls: Sequence[str], texts: Sequence[str], md: str, secret: str) -> bool:
+    """True if `md` is the MD5, in hex, of one of `urls`, `?`, one of `texts`, and the UAM secret.
+
+    `texts` are the spellings of the query before `&md=` that the gateway may have signed (source:
+    CoovaChilli redir.c, re-computed for observed redirects; uspot uam.c). A browser adds the `/` of
+    a missing path before it comes here, so an address is tried with and without it.
+    """
+    if not secret or _MD.fullmatch(md) is None:
+        return False
+    claimed = md.upper()
+    is_fitting = False
+    for base in _spellings(urls):
+        for query in texts:
+            text = f"{base}?{query}{secret}".encode("utf-8", "surrogateescape")
+            digest = hashlib.md5(text, usedforsecurity=False).hexdigest().upper()
+            is_fitting |= hmac.compare_digest(digest, claimed)
+    return is_fitting
+
+
+def _spellings(urls: Sequence[str]) -> list[str]:
+    bases = []
+    for url in urls:
+        base = url.partition("?")[0]
+        bases.append(base)
+        # Not parsed as an address: the host is whatever a phone wrote into its request.
+        _, slash, path = base.partition("://")[2].partition("/")
+        if not slash:
+            bases.append(base + "/")
+        elif not path:
+            bases.append(base[:-1])
+    return bases
+
+
+def timing_attributes(limits: Limits, *, no_idle_timeout_s: int | None = None) -> bytes:
     """Session-Timeout, Acct-Interim-Interval and, if limited, Idle-Timeout (RFC 2865 5.27, 5.28,
     RFC 2869 5.16).
 
     The interim interval is at least 60 s: RFC 2869 2.1 forbids less, and CoovaChilli 1.9 then uses
-    its own default.
+    its own default. `no_idle_timeout_s` is sent where idleness is not limited, to a gateway that
+    takes a limit of its own if it is told none.
     """
     encoded = _pack_two_integers(
         *(SESSION_TIMEOUT, 6, limits.session_timeout_s),
         *(ACCT_INTERIM_INTERVAL, 6, max(MIN_INTERIM_S, limits.interim_s)),
     )
-    if limits.idle_timeout_s is not None:
-        encoded += integer_attribute(IDLE_TIMEOUT, limits.idle_timeout_s)
+    idle_timeout_s = limits.idle_timeout_s
+    if idle_timeout_s is None:
+        idle_timeout_s = no_idle_timeout_s
+    if idle_timeout_s is not None:
+        encoded += integer_attribute(IDLE_TIMEOUT, idle_timeout_s)
     return encoded
 
 
@@ -377,8 +447,27 @@ def bandwidth_attributes(limits: Limits) -> bytes:
         (WISPR_BANDWIDTH_MAX_DOWN, limits.rate_down_kbps),
     ):
         if rate_kbps is not None:
-            encoded += vendor_integer(WISPR, kind, min(rate_kbps * 1000, _MAX_UINT32))
+            encoded += vendor_integer(WISPR, kind, min(rate_kbps * 1000, MAX_UINT32))
     return encoded
+
+
+def attribute_list(encoded: bytes) -> list[tuple[int, bytes]]:
+    """Type and value of each of these well-formed attributes."""
+    found = []
+    at = 0
+    while at < len(encoded):
+        end = at + encoded[at + 1]
+        found.append((encoded[at], encoded[at + 2 : end]))
+        at = end
+    return found
+
+
+def name_and_session_id(keys: SessionKeys) -> list[tuple[int, bytes]]:
+    """User-Name and Acct-Session-Id, which RFC 5176 3 wants in every request."""
+    return [
+        (USER_NAME, keys.user_name.encode()),
+        (ACCT_SESSION_ID, keys.acct_session_id.encode()),
+    ]
 
 
 def vendor_integer(vendor: int, kind: int, value: int) -> bytes:

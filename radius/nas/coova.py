@@ -14,20 +14,26 @@ docs/gateways.md has the account.
 """
 
 import hashlib
-import hmac
 import re
 from collections.abc import Mapping, Sequence
 
 from radius.nas import (
+    MAX_UINT32,
     SERVICE_TYPE_ADMINISTRATIVE,
     SERVICE_TYPE_FRAMED,
+    WISPR,
+    WISPR_BANDWIDTH_MAX_DOWN,
+    WISPR_BANDWIDTH_MAX_UP,
     Arrival,
     ArrivalError,
     Limits,
     SessionKeys,
+    attribute_list,
     bandwidth_attributes,
     canonical_mac,
+    is_uam_signed,
     literal_address,
+    name_and_session_id,
     port_number,
     private_host,
     query_text,
@@ -38,10 +44,8 @@ from radius.nas import (
     whole_number,
 )
 from radius.packet import (
-    ACCT_SESSION_ID,
     CALLING_STATION_ID,
     SERVICE_TYPE,
-    USER_NAME,
     Packet,
 )
 
@@ -55,6 +59,10 @@ CAN_DISCONNECT = True
 SIGNS_DISCONNECT = False
 STAMPS_DISCONNECT = False
 LIMITS_DATA = True
+SENDS_OCTETS = True
+USES_RADIUS = True
+COA = "limits"
+COA_CHANGES = frozenset(("time", "data", "rate"))
 SIGNS_ARRIVALS = True
 
 COOVACHILLI = 14559
@@ -118,33 +126,10 @@ def is_signed(urls: Sequence[str], raw_query: str, secret: str) -> bool:
 
     `md` = MD5(address up to, not including, `&md=`, then the secret), in hex (source: redir.c;
     re-computed for observed redirects). Parameters after `md` are not covered by it, so they make
-    the redirect unsigned. A browser adds the `/` of a missing path before it comes here, so an
-    address is tried with and without it.
+    the redirect unsigned.
     """
     signed, separator, md = raw_query.rpartition("&md=")
-    if not secret or not separator or _CHALLENGE.fullmatch(md) is None:
-        return False
-    claimed = md.upper()
-    is_fitting = False
-    for base in _spellings(urls):
-        text = f"{base}?{signed}{secret}".encode("utf-8", "surrogateescape")
-        digest = hashlib.md5(text, usedforsecurity=False).hexdigest().upper()
-        is_fitting |= hmac.compare_digest(digest, claimed)
-    return is_fitting
-
-
-def _spellings(urls: Sequence[str]) -> list[str]:
-    bases = []
-    for url in urls:
-        base = url.partition("?")[0]
-        bases.append(base)
-        # Not parsed as an address: the host is whatever a phone wrote into its request.
-        _, slash, path = base.partition("://")[2].partition("/")
-        if not slash:
-            bases.append(base + "/")
-        elif not path:
-            bases.append(base[:-1])
-    return bases
+    return bool(separator) and is_uam_signed(urls, [signed], md, secret)
 
 
 def hand_off_url(
@@ -220,11 +205,14 @@ def accept_attributes(limits: Limits) -> bytes:
     kbit/s up.
     """
     encoded = timing_attributes(limits) + bandwidth_attributes(limits)
-    if limits.octets is not None:
-        high, low = divmod(limits.octets, 2**32)
-        encoded += vendor_integer(COOVACHILLI, MAX_TOTAL_OCTETS, low)
-        encoded += vendor_integer(COOVACHILLI, MAX_TOTAL_GIGAWORDS, high)
-    return encoded
+    return encoded if limits.octets is None else encoded + _data_limit(limits.octets)
+
+
+def _data_limit(octets: int) -> bytes:
+    high, low = divmod(octets, 2**32)
+    return vendor_integer(COOVACHILLI, MAX_TOTAL_OCTETS, low) + vendor_integer(
+        COOVACHILLI, MAX_TOTAL_GIGAWORDS, high
+    )
 
 
 def is_swapped(packet: Packet) -> bool:
@@ -258,7 +246,28 @@ def disconnect_attributes(keys: SessionKeys) -> list[tuple[int, bytes]]:
     Without User-Name it does not answer at all; without Acct-Session-Id it ends every session of
     that name (observed).
     """
-    return [
-        (USER_NAME, keys.user_name.encode()),
-        (ACCT_SESSION_ID, keys.acct_session_id.encode()),
-    ]
+    return name_and_session_id(keys)
+
+
+def coa_attributes(keys: SessionKeys, limits: Limits) -> list[tuple[int, bytes]]:
+    """User-Name, Acct-Session-Id and the complete set of limits: what a CoA-Request leaves out
+    becomes unlimited (source: chilli.c, config_radius_session without reconfig).
+
+    Session-Timeout and data count from the session's beginning: a limit below what is used cuts at
+    the next check (observed).
+    """
+    return name_and_session_id(keys) + attribute_list(accept_attributes(limits))
+
+
+def accounting_response_attributes(limits: Limits) -> bytes:
+    """Every limit, 0 for none: with its option `acctupdate` it takes over what is there, and keeps
+    what is left out (source: chilli.c, config_radius_session with reconfig). Without the option
+    they are ignored.
+    """
+    encoded = timing_attributes(limits, no_idle_timeout_s=0)
+    for kind, rate_kbps in (
+        (WISPR_BANDWIDTH_MAX_UP, limits.rate_up_kbps),
+        (WISPR_BANDWIDTH_MAX_DOWN, limits.rate_down_kbps),
+    ):
+        encoded += vendor_integer(WISPR, kind, min((rate_kbps or 0) * 1000, MAX_UINT32))
+    return encoded + _data_limit(limits.octets or 0)

@@ -15,13 +15,12 @@ from radius.nas import (
     SessionKeys,
     bandwidth_attributes,
     canonical_mac,
+    name_and_session_id,
     timing_attributes,
 )
 from radius.packet import (
-    ACCT_SESSION_ID,
     CALLING_STATION_ID,
     SERVICE_TYPE,
-    USER_NAME,
     Packet,
 )
 
@@ -35,6 +34,11 @@ SIGNS_DISCONNECT = False
 # RFC 5176 6.3: SHOULD be there.
 STAMPS_DISCONNECT = True
 LIMITS_DATA = False
+SENDS_OCTETS = True
+USES_RADIUS = True
+# Which attributes it takes in a CoA-Request is not known, and an ACK proves nothing.
+COA = "none"
+COA_CHANGES: frozenset[str] = frozenset()
 SIGNS_ARRIVALS = False
 
 _SERVICE_TYPE_NAS_PROMPT = 7
@@ -113,7 +117,14 @@ def disconnect_attributes(keys: SessionKeys) -> list[tuple[int, bytes]]:
     """User-Name and Acct-Session-Id, which RFC 5176 3 wants in every request; more can only make a
     match fail.
     """
-    return [
-        (USER_NAME, keys.user_name.encode()),
-        (ACCT_SESSION_ID, keys.acct_session_id.encode()),
-    ]
+    return name_and_session_id(keys)
+
+
+def coa_attributes(keys: SessionKeys, limits: Limits) -> list[tuple[int, bytes]]:
+    """None: `COA` says so."""
+    return []
+
+
+def accounting_response_attributes(limits: Limits) -> bytes:
+    """None: RFC 2866 5.13 allows no limits in an Accounting-Response."""
+    return b""

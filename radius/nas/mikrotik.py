@@ -22,6 +22,7 @@ from radius.nas import (
     ArrivalError,
     Limits,
     SessionKeys,
+    attribute_list,
     canonical_mac,
     literal_address,
     private_host,
@@ -52,6 +53,11 @@ SIGNS_DISCONNECT = True
 # 5176 6.3 is not known.
 STAMPS_DISCONNECT = False
 LIMITS_DATA = True
+SENDS_OCTETS = True
+USES_RADIUS = True
+COA = "limits"
+# Mikrotik-Total-Limit is not in MikroTik's list of what a CoA-Request may change.
+COA_CHANGES = frozenset(("time", "rate"))
 SIGNS_ARRIVALS = False
 
 MIKROTIK = 14988
@@ -234,9 +240,7 @@ def accept_attributes(limits: Limits) -> bytes:
     """
     encoded = timing_attributes(limits)
     if limits.rate_up_kbps is not None or limits.rate_down_kbps is not None:
-        up = limits.rate_up_kbps or _UNLIMITED_KBPS
-        down = limits.rate_down_kbps or _UNLIMITED_KBPS
-        encoded += vendor_attribute(MIKROTIK, RATE_LIMIT, f"{up}k/{down}k".encode())
+        encoded += _rate_limit(limits)
     if limits.octets is not None:
         high, low = divmod(limits.octets, 2**32)
         if low == 0:
@@ -246,6 +250,12 @@ def accept_attributes(limits: Limits) -> bytes:
         encoded += vendor_integer(MIKROTIK, TOTAL_LIMIT, low)
         encoded += vendor_integer(MIKROTIK, TOTAL_LIMIT_GIGAWORDS, high)
     return encoded
+
+
+def _rate_limit(limits: Limits) -> bytes:
+    up = limits.rate_up_kbps or _UNLIMITED_KBPS
+    down = limits.rate_down_kbps or _UNLIMITED_KBPS
+    return vendor_attribute(MIKROTIK, RATE_LIMIT, f"{up}k/{down}k".encode())
 
 
 def is_swapped(packet: Packet) -> bool:
@@ -286,3 +296,18 @@ def disconnect_attributes(keys: SessionKeys) -> list[tuple[int, bytes]]:
         attributes.append((FRAMED_IP_ADDRESS, bytes(map(int, address.split(".")))))
     attributes.append((ACCT_SESSION_ID, keys.acct_session_id.encode()))
     return attributes
+
+
+def coa_attributes(keys: SessionKeys, limits: Limits) -> list[tuple[int, bytes]]:
+    """What names the session, timing, and Mikrotik-Rate-Limit even if nothing is limited: what a
+    CoA-Request leaves out stays as it was.
+
+    The data limit is left out: it is not in MikroTik's list of what can be changed.
+    """
+    encoded = timing_attributes(limits) + _rate_limit(limits)
+    return disconnect_attributes(keys) + attribute_list(encoded)
+
+
+def accounting_response_attributes(limits: Limits) -> bytes:
+    """None: MikroTik's documentation knows of no limits there."""
+    return b""

@@ -380,9 +380,13 @@ def test_gateways(place: Path) -> None:
 @pytest.mark.parametrize(
     ("family", "files"),
     [
-        ("coova", ["coova.conf", "coova-ipup.sh"]),
+        (
+            "coova",
+            ["coova.conf", "coova-dns-watch.sh", "coova-dnsmasq.conf", "coova-ipup.sh"],
+        ),
         ("mikrotik", ["mikrotik.rsc", "mikrotik-login.html"]),
         ("generic", ["generic.txt"]),
+        ("uspot", ["uspot.sh"]),
     ],
 )
 def test_gateway_configurations(directory: Path, family: str, files: list[str]) -> None:
@@ -404,8 +408,36 @@ def test_gateway_configurations(directory: Path, family: str, files: list[str]) 
         (("--guest-if", "eth0; reboot"), "eth0; reboot"),
         (("--portal-url", "10.7.0.3"), "10.7.0.3"),
         (("--portal-url", 'http://10.7.0.3/"; reboot'), "reboot"),
+        (("--version", "5"), "5"),
     ):
         assert part in pesisir(*config, *words).sentence()
+
+
+def test_a_guest_network_is_one_gateways_only(directory: Path) -> None:
+    def add(name: str, address: str, *more: str) -> dict[str, Any]:
+        words = ("--family", "mikrotik", "--address", address, *more)
+        added: dict[str, Any] = pesisir(
+            "gateway", "add", name, *words, "--json", "--dir", directory
+        ).json
+        return added
+
+    first, second = add("pos-5", "10.7.5.1"), add("pos-6", "10.7.6.1")
+    assert first["guest_net"] != second["guest_net"]
+    config = ("gateway", "config", "pos-5", "--dir", directory)
+    shown = pesisir(*config, "--guest-net", "10.99.0.0/24", "--version", "6", "--json").json
+    assert shown["guest_net"] == "10.99.0.0/24" and "10.99.0.1/24" in shown["files"][0]["text"]
+    # It is remembered from then on, and nobody else gets it.
+    assert "10.99.0.1/24" in pesisir(*config).out
+    taken = ("gateway", "set", "pos-6", "--guest-net", "10.99.0.0/22", "--dir", directory)
+    assert "pos-5" in pesisir(*taken).sentence()
+
+
+def test_open_services_of_a_site(place: Path) -> None:
+    words = ("site", "set", "KMAL", "--open-services")
+    changed = pesisir(*words, "layanan.desa.id, 10.9.0.5:8443", "--json", "--dir", place).json
+    assert changed["open_services"] == "layanan.desa.id 10.9.0.5:8443"
+    assert "captive.apple.com" in pesisir(*words, "captive.apple.com", "--dir", place).sentence()
+    assert pesisir(*words, "", "--json", "--dir", place).json["open_services"] == ""
 
 
 def test_profiles(place: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 from portal.domain.voucher import is_well_formed
+from tests.e2e.test_operator_command import Visitor
 from tests.e2e.village import PESISIR, Process, environment, get, pesisir, run, send
 
 CARD = re.compile(r"^ +(\d{4} \d{4} \d{4}) +([A-Z]\d{3}-\d{2})$", re.MULTILINE)
@@ -82,6 +83,30 @@ def test_data_survives_and_fresh_begins_again(tmp_path: Path) -> None:
     assert set(cards(third)) == set(one)
     assert cards(third)["A001-01"] != one["A001-01"]
     assert third.stop()[0] == 0
+
+
+def test_the_desk_opens_with_the_printed_name_and_password(tmp_path: Path) -> None:
+    demo = Process("--dir", tmp_path / "demo", "demo")
+    try:
+        text = "\n".join(demo.lines)
+        desk = re.search(r"Desk +(http://127\.0\.0\.1:\d+)/operator/ ", text)
+        printed = re.search(r"Sign-in +admin +password (\S+)", text)
+        assert desk is not None and printed is not None
+        assert demo.ready["desk"] == f"{desk[1]}/operator/"
+        visitor = Visitor(desk[1])
+        # Straight to the first page: in the demo nobody has to change anything.
+        assert visitor.sign_in("admin", printed[1]) == "/operator/"
+        assert visitor.ask("/operator/")[0] == 200
+        given = pesisir(tmp_path / "demo", "operator", "password", "admin")["password"]
+    finally:
+        assert demo.stop()[0] == 0
+    again = Process("--dir", tmp_path / "demo", "demo")
+    try:
+        text = "\n".join(again.lines)
+        assert "Sign-in      admin  with the password you have set" in text
+        assert printed[1] not in text and given not in text
+    finally:
+        assert again.stop()[0] == 0
 
 
 def test_taken_ports_are_replaced_and_named(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_a_card_is_given_in_three_taps_and_undone(place: Desk, page: Page) -> No
     page.go_back()
     assert code not in page.content().replace(" ", "").replace("</span>", "").replace("<span>", "")
     page.goto(f"{place.desk_url}/operator/give/{serial}")
-    assert "Bisa ditarik kembali 5 menit lagi" in main_text(page)
+    assert "Masih bisa ditarik kembali selama 5 menit" in main_text(page)
     page.click("text=Tarik kembali kartu ini")
     assert f"Kartu {serial} ditarik kembali" in main_text(page)
     assert place.shown(serial)["state"] == "revoked"

@@ -1,9 +1,10 @@
 """Every page of the operator's desk in a real browser: small, readable, touchable, by keyboard.
 
-The pages are taken from the running desk, at both ends of their contents: a full site, and (where
-a page has no object in its address) a site with nothing yet. Without JavaScript, in light and dark,
-on phones and wide screens, in Indonesian and English. Needs Debian's Chromium; where it is missing the
-tests are skipped in plain sight, with CI=true they fail. PESISIR_SCREENSHOTS=DIR keeps pictures.
+The pages are taken from the running desk, at both ends of their contents: a full site, and (where a
+page has no object in its address) a site with nothing yet. Without JavaScript, in light and dark,
+on phones and wide screens, in Indonesian and English. Needs Debian's Chromium; where it is missing
+the tests are skipped in plain sight, with CI=true they fail. PESISIR_SCREENSHOTS=DIR keeps
+pictures.
 """
 
 import os
@@ -57,6 +58,9 @@ MEASURE = """() => {
     if (!walker.currentNode.data.trim() || !shown(element) || element.closest('svg')) continue
     const found = ratio(rgb(getComputedStyle(element).color), behind(element))
     if (found < 4.5) wrong.push(['pale', walker.currentNode.data.trim(), found])
+    const room = element.getBoundingClientRect()
+    if (room.width < 40 && room.height > 120)
+      wrong.push(['squeezed', walker.currentNode.data.trim()])
   }
   const controls = 'a,button,summary,select,textarea,input:not([type=hidden])'
   for (const element of document.querySelectorAll(controls)) {

@@ -153,7 +153,7 @@ def test_settings_go_from_the_desk_to_the_residents(
     page.fill("#hours", "06.00-22.00")
     page.fill("#reason", "Anak sekolah")
     page.click("text=Simpan")
-    assert "Paket harian sudah diubah." in words_of(page)
+    assert "Kartu harian sudah diubah." in words_of(page)
     resident.context.close()
 
 

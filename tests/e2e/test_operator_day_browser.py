@@ -190,7 +190,7 @@ def test_a_refusal_and_silence_look_like_what_they_are(
     wrong = []
     for n, (answer, words) in enumerate((("nak", "Gateway menolak"), (None, "belum menjawab"))):
         add_phone(place, gateway, 110 + n)
-        gateway.answer, gateway.error_cause = answer, 503 if answer else None
+        gateway.answer, gateway.error_cause = answer, 501 if answer else None
         page.goto(f"{place.desk_url}/operator/online")
         page.get_by_role("link", name=re.compile("^Putuskan ")).first.click()
         page.get_by_role("button", name="Putuskan sekarang").click()

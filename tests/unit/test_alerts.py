@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from portal.alerts import Level, alerts
+from portal.certificates import Fault
 from portal.link_watch import Look
-from portal.overview import GatewayLook, Overview, SilentDevice
+from portal.overview import CertificateLook, GatewayLook, Overview, SilentDevice
 
 NOW_AT = 1_795_233_600
 DAY_S = 86_400
@@ -43,6 +44,8 @@ def names(**changes: Any) -> list[str]:
 
 def test_a_site_that_is_well_has_no_alerts() -> None:
     assert alerts(WELL) == []
+    look = CertificateLook(NOW_AT + 21 * DAY_S, None, is_kept=False)
+    assert names(certificate=look) == []
 
 
 @pytest.mark.parametrize(
@@ -58,6 +61,42 @@ def test_a_site_that_is_well_has_no_alerts() -> None:
         ({"dns": DOWN}, "dns_down", Level.LOW, {"since_at": NOW_AT - 3_600}),
         ({"complaints_open": 2}, "complaints", Level.NOTE, {"n": 2}),
         ({"complaints_open": 2, "complaints_late": 1}, "complaints_late", Level.LOW, {"n": 1}),
+        (
+            {"certificate": CertificateLook(NOW_AT + 21 * DAY_S - 1, None, is_kept=False)},
+            "certificate_ending",
+            Level.LOW,
+            {"n": 20},
+        ),
+        (
+            {"certificate": CertificateLook(NOW_AT + 7 * DAY_S - 1, None, is_kept=False)},
+            "certificate_last_days",
+            Level.BAD,
+            {"n": 6},
+        ),
+        (
+            {"certificate": CertificateLook(NOW_AT, None, is_kept=False)},
+            "certificate_ended",
+            Level.BAD,
+            {"since_at": NOW_AT},
+        ),
+        (
+            {"certificate": CertificateLook(NOW_AT - 5, Fault.ENDED, is_kept=False)},
+            "certificate_ended",
+            Level.BAD,
+            {"since_at": NOW_AT - 5},
+        ),
+        (
+            {"certificate": CertificateLook(NOW_AT + DAY_S, Fault.OTHER_NAME, is_kept=False)},
+            "certificate_untrusted",
+            Level.LOW,
+            {},
+        ),
+        (
+            {"certificate": CertificateLook(NOW_AT + 60 * DAY_S, None, is_kept=True)},
+            "certificate_kept",
+            Level.LOW,
+            {},
+        ),
         ({"backup_at": None}, "backup_none", Level.LOW, {}),
         (
             {"backup_at": NOW_AT - 4 * DAY_S},

@@ -1,287 +1,365 @@
-"""The gateway configurations in hotspot_config/ say what the gateways' duties need."""
+"""The gateway configurations say what the gateways' duties need: what cannot be said of all
+families alike (for that: test_hotspot_lint.py), and what the programs make of them.
+"""
 
 import re
+import shlex
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from radius.nas import family, family_names, mikrotik
-
-DIRECTORY = Path(__file__).parents[2] / "hotspot_config"
-TEMPLATES = sorted(
-    path.name
-    for path in DIRECTORY.glob("*.j2")
-    if any(path.name.startswith(name) for name in family_names())
-)
-PROBES = (
-    "connectivitycheck",
-    "gstatic",
-    "google",
-    "apple",
-    "msftconnecttest",
-    "msftncsi",
-    "detectportal",
-    "hicloud",
-    "miui",
-    "oppomobile",
-    "vivo",
-)
-SECRET = "rahasia-desa-kamal-2026"
+from portal import gateway_config
+from portal.errors import DeskError
+from radius.nas import mikrotik
+from tests.unit.gateway_place import NAME, Place, lines_of, opened_place
+from tests.unit.router_grammar import Command, RouterOs, chilli, uci
+from tests.unit.test_hotspot_lint import sections, tool
 
 
-def render(template: str, **changes: Any) -> str:
-    """As the product renders it: StrictUndefined, no escaping, guest_net etc. None if not given."""
-    gateway = {
-        "name": "gw-kamal",
-        "nas_id": "balai desa",
-        "secret": SECRET,
-        "uam_secret": "kunci-uam",
-        "mac_auth": True,
-    }
-    context = {
-        "site": SimpleNamespace(code="kamal", name="Balai Desa <Kamal> & Co"),
-        "portal_url": "http://10.20.0.2:8080",
-        "portal_host": "10.20.0.2",
-        "radius_host": "10.20.0.2",
-        "auth_port": 11812,
-        "acct_port": 11813,
-        "coa_port": 3799,
-        "guest_net": None,
-        "guest_if": None,
-        "wan_if": None,
-    }
-    for name, value in changes.items():
-        (gateway if name in gateway else context)[name] = value
-    environment = Environment(
-        loader=FileSystemLoader(DIRECTORY),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template(template).render(context, gateway=SimpleNamespace(**gateway))
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    yield from opened_place(tmp_path_factory.mktemp("config"))
 
 
-def settings(text: str, comment: str = "#") -> list[str]:
-    """The lines that do something, spaces made one."""
-    lines = [" ".join(line.split()) for line in text.splitlines()]
-    return [line for line in lines if line and not line.startswith(comment)]
+def commands(text: str, menu: str, verb: str = "add") -> list[Command]:
+    return [one for one in RouterOs(text).commands if (one.menu, one.verb) == (menu, verb)]
 
 
-@pytest.mark.parametrize("name", family_names())
-def test_every_family_has_a_configuration(name: str) -> None:
-    assert any(template.startswith(name + ".") for template in TEMPLATES)
+# --- options
 
 
-@pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize(
-    "changes",
+    ("options", "key", "part"),
     [
-        {},
-        {"nas_id": None, "uam_secret": None, "mac_auth": False},
-        {"guest_net": "10.10.0.0/16", "guest_if": "eth1", "wan_if": "wwan0"},
-        {"guest_net": "10.20.0.0/24"},
-        {"portal_url": "https://wifi.desa.example", "portal_host": "wifi.desa.example"},
-        {"radius_host": "fd00:20::2"},
-        {"radius_host": "fd00:20::2", "portal_host": "wifi.desa.example"},
+        ({"version": "5"}, "gateways.version", "6"),
+        ({"guest_net": "10.7.0.5/24"}, "gateways.guest_net", "10.7.0.5/24"),
+        ({"guest_net": "8.8.8.0/24"}, "gateways.guest_net", "8.8.8.0/24"),
+        ({"guest_net": "10.0.0.0/8"}, "gateways.guest_net", "10.0.0.0/8"),
+        ({"guest_net": "10.64.0.0/20"}, "gateways.guest_net_taken", "gw-"),
+        ({"radius_host": "node.example"}, "gateways.radius_host", "node.example"),
+        ({"portal_url": "10.7.0.3"}, "gateways.portal_url", "10.7.0.3"),
+        ({"portal_url": 'http://10.7.0.3/"; reboot'}, "gateways.portal_url", "reboot"),
+        ({"portal_address": NAME}, "gateways.portal_address", NAME),
+        ({"guest_if": "eth0; reboot"}, "gateways.interface", "--guest-if"),
+        ({"wan_if": ""}, None, ""),
+        ({"encrypted_dns": "maybe"}, "gateways.encrypted_dns", "maybe"),
+        ({"colour": "red"}, "gateways.option", "colour"),
     ],
-    ids=["plain", "bare", "wide", "among the guests", "with a name", "IPv6", "IPv6 with a name"],
 )
-def test_it_renders_without_probe_hosts_or_loose_ends(
-    template: str, changes: dict[str, Any]
+def test_options_that_do_not_fit_are_refused(
+    place: Place, options: dict[str, str], key: str | None, part: str
 ) -> None:
-    text = render(template, **changes)
-    assert text.endswith("\n") and "\n\n\n" not in text
-    assert "None" not in text and "{{" not in text and "{%" not in text and "{#" not in text
-    assert not any(line != line.rstrip() for line in text.splitlines())
-    assert not any(probe in text.lower() for probe in PROBES)
-    assert text.isascii() or template == "mikrotik-login.html.j2"
+    given = {name: value for name, value in options.items() if value}
+    if key is None:
+        place.files("mikrotik", options=given)
+        return
+    with pytest.raises(DeskError) as refused:
+        place.files("mikrotik", options=given)
+    assert refused.value.key == key
+    assert part in str(refused.value)
 
 
-@pytest.mark.parametrize("template", TEMPLATES)
-def test_only_text_for_people_is_wide(template: str) -> None:
-    for line in render(template).splitlines():
-        assert len(line) <= 104 or not line.startswith("#")
+def test_a_network_of_its_own_is_not_taken_by_itself(place: Place) -> None:
+    net = place.gateway("coova").guest_net
+    assert net is not None
+    assert f'net         "{net}"' in place.files("coova", options={"guest_net": net})["coova.conf"]
 
 
-def test_coova_has_every_line_it_needs() -> None:
-    lines = settings(render("coova.conf.j2"))
-    for line in (
-        'dhcpif "eth1"',
-        'net "10.1.0.0/24"',
-        'uamlisten "10.1.0.1"',
-        "uamport 3990",
-        "uamanydns",
-        'uamserver "http://10.20.0.2:8080/"',
-        'uamsecret "kunci-uam"',
-        'uamallowed "10.20.0.2:8080"',
-        'radiusserver1 "10.20.0.2"',
-        'radiusserver2 "10.20.0.2"',
-        f'radiussecret "{SECRET}"',
-        "radiusauthport 11812",
-        "radiusacctport 11813",
-        'radiusnasid "balai desa"',
-        "radiustimeout 3",
-        "coaport 3799",
-        "definteriminterval 300",
-        "swapoctets",
-        "macauth",
-        "macreauth",
-        'ipup "/etc/chilli/up.sh"',
-    ):
-        assert line in lines
-    words = [line.split()[0] for line in lines]
-    assert len(words) == len(set(words))
-    assert not {"coanoipcheck", "macpasswd", "macsuffix", "uamdomain", "adminuser"} & set(words)
+def test_files_and_places_are_known_before_anything_is_rendered() -> None:
+    assert gateway_config.versions("mikrotik") == ("7", "6")
+    assert gateway_config.versions("opennds") == ("10", "9", "11")
+    names = {one.file: one.place for one in gateway_config.files("opennds", "9")}
+    assert names["opennds-debian.conf"] == "/etc/opennds/opennds.conf"
+    assert "opennds-custombinauth.sh" not in names
+    for version in ("10", "11"):
+        later = {one.file for one in gateway_config.files("opennds", version)}
+        assert "opennds-custombinauth.sh" in later and "opennds-debian.conf" not in later
 
 
-def test_coova_without_mac_return_or_uam_secret() -> None:
-    words = {
-        line.split()[0]
-        for line in settings(render("coova.conf.j2", mac_auth=False, uam_secret=None, nas_id=None))
-    }
-    assert not {"macauth", "macreauth", "uamsecret"} & words
-    assert 'radiusnasid "gw-kamal"' in settings(render("coova.conf.j2", nas_id=None))
+def test_a_chilli_conf_holds_no_value_with_both_kinds_of_quotes(place: Place) -> None:
+    assert "radiussecret    'a\"b'" in place.files("coova", secret='a"b')["coova.conf"]
+    with pytest.raises(DeskError, match="quotation marks"):
+        place.files("coova", secret="a\"b'c")
 
 
-def test_coova_takes_a_secret_with_a_quotation_mark() -> None:
-    assert "radiussecret 'a\"b'" in settings(render("coova.conf.j2", secret='a"b'))
+def test_the_agent_and_uspots_challenge_have_secrets_of_their_own(place: Place) -> None:
+    first = place.files("uspot")["uspot.sh"]
+    assert first == place.files("uspot")["uspot.sh"]
+    assert "option challenge '" in first
+    other = place.files("uspot", secret="a-secret-of-another-gateway")["uspot.sh"]
+    challenge = re.compile(r"option challenge '([0-9a-f]{64})'")
+    assert challenge.findall(first) != challenge.findall(other)
 
 
-def test_coova_takes_a_wide_network() -> None:
-    lines = settings(render("coova.conf.j2", guest_net="10.10.128.0/17", guest_if="br-tamu"))
-    assert 'net "10.10.128.0/17"' in lines
-    assert 'uamlisten "10.10.128.1"' in lines
-    assert 'dhcpif "br-tamu"' in lines
+# --- CoovaChilli
 
 
-def test_the_port_before_the_login_is_the_portals() -> None:
-    for url, host, port in (
-        ("http://10.20.0.2", "10.20.0.2", "80"),
-        ("https://wifi.desa.example", "wifi.desa.example", "443"),
-        ("https://wifi.desa.example:8443", "wifi.desa.example", "8443"),
-    ):
-        coova = settings(render("coova.conf.j2", portal_url=url, portal_host=host))
-        assert f'uamallowed "{host}:{port}"' in coova
-        rules = [
-            line
-            for line in settings(render("mikrotik.rsc.j2", portal_url=url, portal_host=host))
-            if "walled-garden ip add" in line
+def test_coova_has_every_line_it_needs(place: Place) -> None:
+    gateway = place.gateway("coova")
+    found = chilli(
+        place.files("coova", options={"guest_net": "10.10.128.0/17", "guest_if": "br-tamu"})[
+            "coova.conf"
         ]
-        kind = "dst-host" if host.startswith("wifi") else "dst-address"
-        assert len(rules) == 1
-        assert f" {kind}={host} protocol=tcp dst-port={port} " in rules[0]
+    )
+    assert found == {
+        "dhcpif": ["br-tamu"],
+        "net": ["10.10.128.0/17"],
+        "uamlisten": ["10.10.128.1"],
+        "uamport": ["3990"],
+        "lease": ["3600"],
+        "dns1": ["10.10.128.1"],
+        "domain": ["lan"],
+        "uamanydns": [""],
+        "ipup": ["/etc/chilli/up.sh"],
+        "ipdown": ["/etc/chilli/down.sh"],
+        "radiusserver1": ["10.20.0.2"],
+        "radiusserver2": ["10.20.0.2"],
+        "radiussecret": [gateway.secret],
+        "radiusauthport": ["11812"],
+        "radiusacctport": ["11813"],
+        "radiusnasid": [gateway.nas_id],
+        "radiustimeout": ["3"],
+        "coaport": ["3799"],
+        "definteriminterval": ["300"],
+        "acctupdate": [""],
+        "swapoctets": [""],
+        "uamserver": ["http://10.20.0.2:8080/"],
+        "uamsecret": [gateway.uam_secret],
+        "uamallowed": ["10.20.0.2:8080"],
+        "macauth": [""],
+        "macreauth": [""],
+    }
 
 
-def test_coovas_firewall_does_not_masquerade_towards_the_node() -> None:
-    lines = settings(render("coova-ipup.sh.j2", guest_net="10.1.0.0/24", wan_if="wwan0"))
-    masquerade = "ipt -I POSTROUTING -t nat -s 10.1.0.0/24 -o wwan0 -j MASQUERADE"
-    accept = "ipt -I POSTROUTING -t nat -s 10.1.0.0/24 -d 10.20.0.2 -j ACCEPT"
-    # What is inserted later is looked at first.
-    assert lines.index(masquerade) < lines.index(accept)
-    drop = 'ipt -I FORWARD -i "$IF" -d 10.20.0.2 -j DROP'
-    portal = 'ipt -I FORWARD -i "$IF" -d 10.20.0.2 -p tcp --dport 8080 -j ACCEPT'
-    assert lines.index(drop) < lines.index(portal)
-    assert render("coova-ipup.sh.j2").startswith("#!/bin/sh\n")
+def test_coova_without_a_uam_secret_or_a_nas_identifier(place: Place) -> None:
+    found = chilli(place.files("coova", nas_id=None, uam_secret=None)["coova.conf"])
+    assert "uamsecret" not in found
+    assert found["radiusnasid"] == ["gw-coova"]
 
 
-def test_mikrotik_has_every_line_it_needs() -> None:
-    text = render("mikrotik.rsc.j2")
-    lines = settings(text)
+def test_coova_lets_phones_reach_the_portal_on_the_node_and_nothing_else(place: Place) -> None:
+    lines = lines_of(place.files("coova", level="level 1")["coova-ipup.sh"])
+    drop = lines.index('ipt -I FORWARD -i "$IF" -d 10.20.0.2 -j DROP')
+    for port in ("443", "80"):
+        accept = f'ipt -I FORWARD -i "$IF" -d 10.20.0.2 -p tcp --dport {port} -j ACCEPT'
+        assert lines.index(accept) > drop
 
-    def line_of(start: str) -> str:
-        found = [line for line in lines if line.startswith(start)]
-        assert len(found) == 1, found
-        return found[0] + " "
 
-    radius = line_of("/radius add ")
-    for part in (
-        "service=hotspot",
-        "address=10.20.0.2",
-        f'secret="{SECRET}"',
-        "authentication-port=11812",
-        "accounting-port=11813",
-        "timeout=3s",
+def ask(port: int, name: str) -> tuple[int, list[str]]:
+    """Response code and IPv4 addresses of a DNS question to 127.0.0.1 (RFC 1035 4)."""
+    question = b"".join(bytes([len(part)]) + part.encode() for part in name.split(".")) + b"\0"
+    packet = struct.pack("!6H", 7, 0x0100, 1, 0, 0, 0) + question + struct.pack("!2H", 1, 1)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(2)
+        client.sendto(packet, ("127.0.0.1", port))
+        answer = client.recv(512)
+    found = re.findall(rb"\xc0.\0\x01\0\x01....\0\x04(....)", answer, re.DOTALL)
+    return answer[3] & 15, [".".join(map(str, one)) for one in found]
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def test_the_phones_name_server_answers_with_the_link_down(place: Place, tmp_path: Path) -> None:
+    """The real dnsmasq with the generated file, and the generated watch with a dead resolver."""
+    files = place.files("coova", level="level 1")
+    hosts, port = tmp_path / "probes", free_port()
+    conf = files["coova-dnsmasq.conf"].replace("/run/pesisir-probes", str(hosts))
+    guests = place.admin.guest_net(place.gateway("coova")).rpartition(".")[0] + ".1"
+    assert f"listen-address={guests}\n" in conf
+    (tmp_path / "dnsmasq.conf").write_text(conf.replace(guests, "127.0.0.1"))
+    (tmp_path / "resolv.conf").write_text("nameserver 192.0.2.53\n")
+    server = subprocess.Popen(
+        [
+            *(tool("dnsmasq"), "-k", "-C", tmp_path / "dnsmasq.conf", "--port", str(port)),
+            *("-r", tmp_path / "resolv.conf", "--no-hosts", "--user=", "--pid-file="),
+        ],
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(50):
+            try:
+                assert ask(port, NAME) == (0, ["10.20.0.2"])
+                break
+            except (TimeoutError, ConnectionError):
+                time.sleep(0.1)
+        else:
+            pytest.fail("dnsmasq does not answer")
+        assert ask(port, "use-application-dns.net") == (3, [])
+        assert ask(port, "dns.google") == (3, [])
+        run_watch(files["coova-dns-watch.sh"], hosts, tmp_path, is_alive=False, pid=server.pid)
+        wait_for(port, "connectivitycheck.gstatic.com", ["192.0.2.1"])
+        assert ask(port, "captive.apple.com") == (0, ["192.0.2.1"])
+        run_watch(files["coova-dns-watch.sh"], hosts, tmp_path, is_alive=True, pid=server.pid)
+        assert hosts.read_text() == ""
+    finally:
+        server.terminate()
+        server.wait(5)
+
+
+def wait_for(port: int, name: str, addresses: list[str]) -> None:
+    for _ in range(20):
+        try:
+            if ask(port, name) == (0, addresses):
+                return
+        except TimeoutError:
+            pass
+        time.sleep(0.1)
+    pytest.fail(f"{name} does not lead to {addresses}")
+
+
+def run_watch(
+    script: str, hosts: Path, directory: Path, *, is_alive: bool, pid: int, auto: str = "10.9.9.9"
+) -> None:
+    """Run the watch once with a stand-in for what asks the provider's resolver."""
+    tools = directory / "tools"
+    tools.mkdir(exist_ok=True)
+    for name, body in (
+        ("nslookup", f'[ "$2" = 10.9.9.9 ] && exit {0 if is_alive else 1}; exit 1'),
+        ("pidof", f"[ {pid} -gt 0 ] && echo {pid}"),
+        ("logger", "exit 0"),
     ):
-        assert f" {part} " in radius
-    assert "require-message-auth" in text
-    assert line_of("/radius incoming set ") == "/radius incoming set accept=yes port=3799 "
-    assert line_of("/system identity ") == '/system identity set name="balai desa" '
-    profile = line_of("/ip hotspot profile add ")
-    for part in (
-        "login-by=mac,http-pap",
-        "mac-auth-mode=mac-as-username-and-password",
-        "use-radius=yes",
-        "radius-accounting=yes",
-        "radius-interim-update=received",
-        'dns-name=""',
-        "hotspot-address=10.5.50.1",
+        (tools / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tools / name).chmod(0o755)
+    (directory / "resolv.auto").write_text(f"nameserver {auto}\nnameserver ::1\n" if auto else "")
+    text = re.sub("^HOSTS=.*$", f"HOSTS={hosts}", script, flags=re.MULTILINE)
+    text = text.replace("/tmp/resolv.conf.d/resolv.conf.auto", str(directory / "resolv.auto"))
+    path = directory / "watch.sh"
+    path.write_text(text)
+    subprocess.run(
+        [tool("dash"), path], check=True, env={"PATH": f"{tools}:/usr/bin:/bin"}, timeout=10
+    )
+
+
+def test_the_watch_writes_only_when_something_changed(place: Place, tmp_path: Path) -> None:
+    script, hosts = place.files("coova")["coova-dns-watch.sh"], tmp_path / "probes"
+
+    def run(**options: object) -> None:
+        try:
+            run_watch(script, hosts, tmp_path, pid=0, **options)  # type: ignore[arg-type]
+        except subprocess.CalledProcessError:
+            pass  # nobody to tell: there is no dnsmasq here
+
+    run(is_alive=True)
+    assert not hosts.exists()
+    # On OpenWrt a list without resolvers says that there is no link.
+    run(is_alive=True, auto="")
+    assert hosts.read_text().startswith("192.0.2.1 connectivitycheck.gstatic.com\n")
+    hosts.write_text("kept\n")
+    run(is_alive=False)
+    assert hosts.read_text() == "kept\n"
+    run(is_alive=True)
+    assert hosts.read_text() == ""
+
+
+# --- MikroTik
+
+
+@pytest.mark.parametrize("version", ["6", "7"])
+def test_mikrotik_has_every_line_it_needs(place: Place, version: str) -> None:
+    text = place.files("mikrotik", version)["mikrotik.rsc"]
+    gateway = place.gateway("mikrotik")
+    (radius,) = commands(text, "/radius")
+    assert radius.properties == {
+        "service": "hotspot",
+        "address": "10.20.0.2",
+        "secret": gateway.secret,
+        "authentication-port": "11812",
+        "accounting-port": "11813",
+        "timeout": "3s",
+        "comment": "pesisir",
+    }
+    asked = [one.properties for one in commands(text, "/radius", "set")]
+    wanted = {"require-message-auth": "yes-for-request-resp"}
+    assert asked == ([wanted] if version == "7" else [])
+    (incoming,) = commands(text, "/radius incoming", "set")
+    assert incoming.properties == {"accept": "yes", "port": "3799"}
+    (identity,) = commands(text, "/system identity", "set")
+    assert identity.properties == {"name": gateway.nas_id}
+    (profile,) = commands(text, "/ip hotspot profile")
+    for name, value in (
+        ("login-by", "mac,http-pap"),
+        ("mac-auth-mode", "mac-as-username-and-password"),
+        ("use-radius", "yes"),
+        ("radius-accounting", "yes"),
+        ("radius-interim-update", "received"),
+        ("dns-name", ""),
     ):
-        assert f" {part} " in profile
-    users = line_of("/ip hotspot user profile set ")
-    assert " shared-users=unlimited " in users
-    assert " keepalive-timeout=10m " in users
-    assert " add-mac-cookie=no " in users
-    assert "ranges=10.5.50.2-10.5.50.254" in text
-    assert "ip-binding add" not in text
-    assert any(line.startswith("/ipv6 firewall filter add chain=forward") for line in lines)
+        assert profile.properties[name] == value
+    (users,) = commands(text, "/ip hotspot user profile", "set")
+    assert users.properties["shared-users"] == "unlimited"
+    assert users.properties["keepalive-timeout"] == "10m"
+    assert users.properties["add-mac-cookie"] == "no"
 
 
-def test_mikrotik_without_mac_return() -> None:
-    text = render("mikrotik.rsc.j2", mac_auth=False)
-    assert " login-by=http-pap use-radius=yes " in text
-    assert "mac-auth-mode" not in text
-
-
-def test_mikrotik_does_not_masquerade_towards_the_node() -> None:
-    lines = settings(render("mikrotik.rsc.j2"))
-    rules = [line for line in lines if "/ip firewall nat add" in line]
-    # Each goes before all others, so the last is looked at first.
-    assert len(rules) == 2
-    assert 'out-interface="ether1" action=masquerade' in rules[0]
-    assert "src-address=10.5.50.0/24 dst-address=10.20.0.2 action=accept" in rules[1]
-    filters = [line for line in lines if "/ip firewall filter add" in line]
-    assert "action=drop" in filters[0]
-    assert "protocol=tcp dst-port=8080 action=accept" in filters[1]
-    assert "chain=input src-address=10.20.0.2 protocol=udp dst-port=3799" in filters[2]
-
-
-def test_mikrotik_leaves_a_node_among_the_guests_alone() -> None:
-    text = render("mikrotik.rsc.j2", guest_net="10.20.0.0/24")
-    assert "/ip hotspot ip-binding add address=10.20.0.2 type=bypassed " in text
-    assert "ranges=10.20.0.3-10.20.0.254\n" in text
-    far = {"radius_host": "10.20.1.9", "portal_host": "10.20.1.9"}
-    text = render("mikrotik.rsc.j2", guest_net="10.20.0.0/22", **far)
-    assert "ranges=10.20.0.2-10.20.1.8,10.20.1.10-10.20.3.254\n" in text
-    last = {"radius_host": "10.20.0.254", "portal_host": "wifi.desa.example"}
-    text = render("mikrotik.rsc.j2", guest_net="10.20.0.0/24", **last)
-    assert "ranges=10.20.0.2-10.20.0.253\n" in text
-
-
-def test_mikrotik_has_no_ipv6_address_in_an_ipv4_rule() -> None:
-    text = render("mikrotik.rsc.j2", radius_host="fd00:20::2", portal_host="wifi.desa.example")
-    assert [line for line in settings(text) if "fd00" in line] == [
-        line for line in settings(text) if line.startswith("/radius add ")
+def test_mikrotik_asks_names_itself_and_answers_only_inside(place: Place) -> None:
+    text = place.files("mikrotik")["mikrotik.rsc"]
+    redirects = [
+        one.properties
+        for one in commands(text, "/ip firewall nat")
+        if one.properties["action"] == "redirect"
     ]
+    assert {one["protocol"] for one in redirects} == {"udp", "tcp"}
+    drops = [
+        one.properties
+        for one in commands(text, "/ip firewall filter")
+        if one.properties["chain"] == "input" and one.properties["action"] == "drop"
+    ]
+    assert {(one["in-interface"], one["dst-port"]) for one in drops} == {("ether1", "53")}
+    (watch,) = commands(text, "/system script")
+    assert "/ip dns static enable" in watch.properties["source"]
+    assert ":resolve example.com server=$s" in watch.properties["source"]
+    (schedule,) = commands(text, "/system scheduler")
+    assert schedule.properties["interval"] == "1m"
 
 
-def test_mikrotik_takes_any_printable_secret() -> None:
-    assert r' secret="a\"b\$c\\d\3Fe" ' in render("mikrotik.rsc.j2", secret=r'a"b$c\d?e')
+def test_mikrotik_leaves_a_node_among_the_guests_alone(place: Place) -> None:
+    def pool_and_bound(net: str, node: str) -> tuple[str, list[str], str]:
+        text = place.files(
+            "mikrotik",
+            options={"guest_net": net, "radius_host": node, "portal_url": f"http://{node}"},
+        )["mikrotik.rsc"]
+        (pool,) = commands(text, "/ip pool")
+        (address,) = commands(text, "/ip address")
+        bound = [one.properties["address"] for one in commands(text, "/ip hotspot ip-binding")]
+        return pool.properties["ranges"], bound, address.properties["address"]
+
+    assert pool_and_bound("10.20.0.0/24", "10.20.0.2") == (
+        "10.20.0.3-10.20.0.254",
+        ["10.20.0.2"],
+        "10.20.0.1/24",
+    )
+    assert pool_and_bound("10.20.0.0/22", "10.20.1.9")[0] == (
+        "10.20.0.2-10.20.1.8,10.20.1.10-10.20.3.254"
+    )
+    assert pool_and_bound("10.20.0.0/24", "10.20.0.254")[0] == "10.20.0.2-10.20.0.253"
+    # The node has the first address: the router takes the next.
+    assert pool_and_bound("10.20.0.0/24", "10.20.0.1") == (
+        "10.20.0.3-10.20.0.254",
+        ["10.20.0.1"],
+        "10.20.0.2/24",
+    )
 
 
-def test_mikrotik_braces_and_brackets_are_closed() -> None:
-    for line in settings(render("mikrotik.rsc.j2", guest_net="10.20.0.0/24")):
-        for left, right in ("{}", "[]", "()"):
-            assert line.count(left) == line.count(right)
-        assert line.count('"') % 2 == 0
+def test_mikrotik_takes_any_printable_secret(place: Place) -> None:
+    text = place.files("mikrotik", secret=r'a"b$c\d?e')["mikrotik.rsc"]
+    assert r' secret="a\"b\$c\\d\3Fe" ' in text
+    (radius,) = commands(text, "/radius")
+    assert radius.properties["secret"] == r'a"b$c\d?e'
 
 
-class Page(HTMLParser):
+class Links(HTMLParser):
     """The addresses a page leads to."""
 
     def __init__(self, text: str) -> None:
@@ -312,10 +390,11 @@ ROUTER = {
 
 @pytest.mark.parametrize(("nas_id", "seen"), [("balai desa/1", "balai desa/1"), (None, "MikroTik")])
 def test_mikrotiks_login_page_makes_an_arrival_without_javascript(
-    nas_id: str | None, seen: str
+    place: Place, nas_id: str | None, seen: str
 ) -> None:
-    text = render("mikrotik-login.html.j2", nas_id=nas_id)
-    page = Page(re.sub(r"\$\(([a-z-]+)\)", lambda variable: ROUTER[variable[1]], text))
+    text = place.files("mikrotik", nas_id=nas_id)["mikrotik-login.html"]
+    assert "<title>Wi-Fi Balai Desa &lt;Kamal&gt; &amp; Co</title>" in text
+    page = Links(re.sub(r"\$\(([a-z-]+)\)", lambda variable: ROUTER[variable[1]], text))
     assert "script" not in page.tags
     assert len(page.addresses) == 2 and page.addresses[0] == page.addresses[1]
     url = urlsplit(page.addresses[0])
@@ -330,19 +409,110 @@ def test_mikrotiks_login_page_makes_an_arrival_without_javascript(
     assert (arrival.state, arrival.reason, arrival.reply) == ("failed", "reject", "Kuota habis.")
 
 
-def test_mikrotiks_login_page_escapes_the_site() -> None:
-    text = render("mikrotik-login.html.j2")
-    assert "<title>Wi-Fi Balai Desa &lt;Kamal&gt; &amp; Co</title>" in text
-    assert len(text) < 2000
+# --- OpenWrt
 
 
-def test_generic_names_all_that_must_be_entered() -> None:
-    text = render("generic.txt.j2")
-    for part in ("10.20.0.2, UDP port 11812", "UDP port 11813", SECRET, "balai desa", "PAP"):
+def test_uspot_catches_the_plain_http_of_phones_that_are_not_logged_in(place: Place) -> None:
+    found = sections(place.files("uspot"))
+    by_name = {one.name: one for one in found["firewall"]}
+    catch = by_name["pesisir_catch"].options
+    assert (catch["src_dport"], catch["ipset"], catch["target"]) == ("80", "!pesisir", "DNAT")
+    (uspot,) = found["uspot"]
+    assert by_name["pesisir_set"].options["name"] == uspot.options["setname"]
+    assert uspot.options["uam_server"] == "http://10.20.0.2:8080/"
+    assert uspot.options["final_redirect_url"] == "uam"
+    assert uspot.options["nasid"] == place.gateway("uspot").nas_id
+    das = by_name["pesisir_das"].options
+    assert (das["src_ip"], das["dest_port"]) == ("10.20.0.2", uspot.options["das_port"])
+    zone = by_name["pesisir"].options
+    assert (zone["input"], zone["forward"]) == ("REJECT", "REJECT")
+    ports = [one.lists["listen_http"][0] for one in found["uhttpd"]]
+    assert [port.rpartition(":")[2] for port in ports] == ["80", uspot.options["uam_port"]]
+
+
+def test_uspot_lets_the_node_stand_among_the_guests(place: Place) -> None:
+    found = sections(place.files("uspot", options={"guest_net": "10.20.0.0/24"}))
+    by_name = {one.name: one for one in found["firewall"]}
+    assert by_name["pesisir_catch"].options["src_ip"] == "!10.20.0.2"
+    assert by_name["pesisir_node_out_1"].options["src_ip"] == "10.20.0.2"
+    lease = next(one for one in found["dhcp"] if one.kind == "dhcp").options
+    assert (lease["start"], lease["limit"]) == ("3", "252")
+
+
+def test_opennds_has_a_key_of_its_own_and_announces_nothing(place: Place) -> None:
+    for version in ("9", "10", "11"):
+        (setup,) = sections(place.files("opennds", version))["opennds"]
+        assert setup.options["faskey"] == place.gateway("opennds").uam_secret
+        assert setup.options["fas_secure_enabled"] == "1"
+        assert (setup.options["fasremoteip"], setup.options["fasport"]) == ("10.20.0.2", "8080")
+        assert setup.options.get("dhcp_default_url_enable") == (None if version == "9" else "0")
+        agent = "/usr/lib/pesisir/opennds-agent.sh"
+        assert (setup.options["binauth"] == agent) == (version == "9")
+        assert ("custombinauth" in setup.options) == (version != "9")
+        assert "80" not in setup.lists.get("walledgarden_port_list", ())
+
+
+def test_opennds_goes_to_the_plain_port_of_a_portal_with_a_certificate(place: Place) -> None:
+    (setup,) = sections(place.files("opennds", level="level 1"))["opennds"]
+    assert setup.options["fasport"] == "80"
+    opened = setup.lists["preauthenticated_users"]
+    assert opened == ["allow tcp port 443 to 10.20.0.2", "allow tcp port 80 to 10.20.0.2"]
+
+
+def test_opennds_without_a_uam_secret_is_refused(place: Place) -> None:
+    with pytest.raises(DeskError, match="UAM secret"):
+        place.files("opennds", uam_secret=None)
+
+
+def test_openndss_custombinauth_passes_on_what_the_agent_says(place: Place, tmp_path: Path) -> None:
+    agent = tmp_path / "agent.sh"
+    agent.write_text('#!/bin/sh\n[ "$*" = "binauth ndsctl_auth aa:bb" ] && echo 60 1 2 3 4\n')
+    agent.chmod(0o755)
+    text = place.files("opennds", "11")["opennds-custombinauth.sh"]
+    part = tmp_path / "custombinauth.sh"
+    part.write_text(text.replace("/usr/lib/pesisir/opennds-agent.sh", str(agent)))
+    outer = tmp_path / "binauth_log.sh"
+    outer.write_text(
+        "upload_quota=9\n"
+        f". {part}\n"
+        'echo "$sessiontimeout $upload_rate $download_rate $upload_quota $download_quota $1"\n'
+        "exit $exitlevel\n"
+    )
+
+    def run(*arguments: str) -> str:
+        return subprocess.run(
+            [tool("dash"), outer, *arguments], check=True, capture_output=True, text=True
+        ).stdout
+
+    assert run("ndsctl_auth", "aa:bb") == "60 1 2 3 4 ndsctl_auth\n"
+    assert run("ndsctl_deauth", "aa:bb") == "   9  ndsctl_deauth\n"
+
+
+def test_uci_takes_any_printable_value(place: Place) -> None:
+    text = place.files("uspot", nas_id='a\'b "c" $d `e`')["uspot.sh"]
+    (uspot,) = sections({"uspot.sh": text})["uspot"]
+    assert uspot.options["nasid"] == 'a\'b "c" $d `e`'
+    assert uci("config x\n\toption y 'a'\\''b'\n")[0].options == {"y": "a'b"}
+
+
+def test_a_wifi_name_cannot_run_anything(place: Place) -> None:
+    site, name = place.admin.site("KAMAL"), "WiFi d'esa $(reboot) `reboot`"
+    place.admin.sites_by_id[site.id] = replace(site, wifi_name=name)
+    try:
+        text = place.files("uspot")["uspot.sh"]
+    finally:
+        place.admin.sites_by_id[site.id] = site
+    (line,) = [line for line in text.splitlines() if "ssid=" in line]
+    assert shlex.split(line) == ["uci", "set", f"wireless.pesisir_$radio.ssid={name}"]
+
+
+# --- other gateways
+
+
+def test_generic_names_all_that_must_be_entered(place: Place) -> None:
+    text = place.files("generic")["generic.txt"]
+    gateway = place.gateway("generic")
+    for part in ("10.20.0.2, UDP port 11812", "UDP port 11813", gateway.secret, "PAP"):
         assert part in text
-    assert "[fd00:20::2], UDP port 11812" in render("generic.txt.j2", radius_host="fd00:20::2")
-
-
-def test_the_disconnect_port_in_the_templates_is_the_familys() -> None:
-    for name in family_names():
-        assert family(name).DISCONNECT_PORT == 3799
+    wide = place.files("generic", options={"radius_host": "fd00:20::2"})["generic.txt"]
+    assert "[fd00:20::2], UDP port 11812" in wide

@@ -198,6 +198,33 @@ def test_what_cannot_be_settled_is_kept_and_settled_later(tmp_path: Path) -> Non
     run(tmp_path, work)
 
 
+def test_a_task_that_is_cancelled_while_it_settles_settles_once(tmp_path: Path) -> None:
+    async def work(path: Path, database: Database, journal: Journal) -> None:
+        await journal.commit(Batch(usage=[(1, "2026-11-21", 10, 1)]))
+        begun = asyncio.Event()
+        commit = database._writer.commit
+
+        async def slow_commit() -> None:
+            begun.set()
+            await commit()
+            await asyncio.sleep(0.05)
+
+        database._writer.commit = slow_commit  # type: ignore[method-assign]
+        task = asyncio.ensure_future(journal.settle())
+        await begun.wait()
+        # A node that stops cancels what runs in the background, and settles what is left.
+        task.cancel()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await journal.settle()
+        assert [tuple(row) for row in database.all("SELECT * FROM usage_day")] == [
+            (1, "2026-11-21", 10, 1)
+        ]
+
+    run(tmp_path, work)
+
+
 def test_a_change_that_fails_in_the_middle_loses_nothing_of_the_journal(tmp_path: Path) -> None:
     async def work(path: Path, database: Database, journal: Journal) -> None:
         await journal.commit(Batch(usage=[(1, "2026-11-21", 10, 1)]))

@@ -1,5 +1,6 @@
 import io
 import math
+from itertools import pairwise
 
 import pypdfium2  # type: ignore[import-untyped]
 import pytest
@@ -257,7 +258,7 @@ def test_a_large_card_says_everything_a_resident_needs(layout: str) -> None:
 def test_a_small_card_says_little_and_the_sheet_the_rest_once() -> None:
     words, cards = sample("usual", 40)
     text = samples.words_of(printing.pdf(words, cards, "a4-40"))
-    for often in ("2 GB, 7 hari", "Paling lambat 30/09/2028", "GRATIS"):
+    for often in ("2 GB, 7 hari", "Mulai paling lambat 30/09/2028", "GRATIS"):
         assert text.count(often) >= 40, often
     for once in (
         "2 GB dan 7 hari sejak pertama dipakai.",
@@ -437,3 +438,14 @@ def test_names_in_other_scripts_still_print() -> None:
 def test_fills_and_strokes_have_boxes() -> None:
     assert box_of(Fill(((0, 0), (2, 0), (2, 1)))) == Box(0, 0, 2, 1)
     assert box_of(Stroke(((0, 0), (2, 0)), 0.5)) == Box(-0.25, -0.25, 2.25, 0.25)
+
+
+@pytest.mark.parametrize("size_mm", [3.0, 3.53, 4.23])
+def test_on_the_picture_the_dots_of_bold_letters_stand_apart(size_mm: float) -> None:
+    image = Image.new("L", (60, 60), 255)
+    words = Text(20 * DOT, 45 * DOT, "i", size_mm, 1.0, is_bold=True)
+    printing._paint(ImageDraw.Draw(image), words)
+    dark = image.point(lambda grey: 255 if grey > 120 else 0)
+    inked = [0 in dark.crop((0, y, 60, y + 1)).tobytes() for y in range(60)]
+    begun = sum(now and not before for before, now in pairwise([False, *inked]))
+    assert begun == 2, "a stroke, and a dot above it"

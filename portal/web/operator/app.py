@@ -6,16 +6,20 @@ from collections.abc import Callable, Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from portal.web.operator import (
     audit_page,
     cards,
     complaints,
     devices,
+    gateway_actions,
+    gateway_doctor,
+    gateways,
     home,
     notices,
     online,
@@ -43,6 +47,9 @@ MODULES: Sequence[Callable[[Desk, House], list[Page]]] = (
     notices.pages,
     devices.pages,
     site.pages,
+    gateways.pages,
+    gateway_doctor.pages,
+    gateway_actions.pages,
     help_page.pages,
     people.pages,
     audit_page.pages,
@@ -78,6 +85,7 @@ class DeskApp:
                 *door.routes(),
                 *self.desk.routes(self.pages),
             ],
+            middleware=[Middleware(Guard, desk_app=self)],
             exception_handlers={HTTPException: self._refused},
         )
         self.application.router.redirect_slashes = False
@@ -88,26 +96,11 @@ class DeskApp:
 
     def closed(self, request: Request) -> Response:
         """Says that the desk is not open here."""
-        return self._bare(request, "closed", 404)
+        return self._bare(request, "closed", 404, home="/")
 
-    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request; an exception of ours becomes a page with a number the log has too."""
-        is_started = False
-
-        async def noting_send(message: Message) -> None:
-            nonlocal is_started
-            is_started = True
-            await send(message)
-
-        try:
-            await self.application(scope, receive, noting_send)
-        except Exception:
-            number = help_number()
-            log.error("%s: a page failed\n%s", number, without_codes(traceback.format_exc()))
-            if is_started:
-                raise
-            response = self._bare(Request(scope), "fault", 500, number=number)
-            await response(scope, receive, send)
+    def fault(self, request: Request, number: str) -> Response:
+        """Says that something is wrong on our side, with the number the log has too."""
+        return self._bare(request, "fault", 500, number=number)
 
     async def _to_desk(self, request: Request) -> Response:
         return redirect(HOME)
@@ -118,7 +111,9 @@ class DeskApp:
         reason = "not_here" if error.status_code in (404, 405) else "unusable"
         return self._bare(request, reason, error.status_code)
 
-    def _bare(self, request: Request, reason: str, status: int, **values: str) -> Response:
+    def _bare(
+        self, request: Request, reason: str, status: int, *, home: str = HOME, **values: str
+    ) -> Response:
         """A page that needs no sign-in and says only why there is nothing here."""
         t = self.desk.texts.translator(request.cookies.get(LANGUAGE_COOKIE))
         return self.desk.bare(
@@ -127,7 +122,34 @@ class DeskApp:
             "plain",
             {"title": t(f"plain.{reason}"), "error": t(f"error.{reason}", **values)},
             status,
+            home=home,
         )
+
+
+class Guard:
+    """Turns an error of ours into a page with a number that the log has too."""
+
+    def __init__(self, app: ASGIApp, desk_app: DeskApp) -> None:
+        self._app = app
+        self._desk_app = desk_app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request; an exception before the first octet becomes a page."""
+        is_started = False
+
+        async def noting_send(message: Message) -> None:
+            nonlocal is_started
+            is_started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting_send)
+        except Exception:
+            number = help_number()
+            log.error("%s: a page failed\n%s", number, without_codes(traceback.format_exc()))
+            if is_started:
+                raise
+            await self._desk_app.fault(Request(scope), number)(scope, receive, send)
 
 
 class Gate:
@@ -141,6 +163,6 @@ class Gate:
         """Serve a request, or say that the desk is not open here."""
         request = Request(scope)
         if self._is_open(request):
-            await self._desk_app.serve(scope, receive, send)
+            await self._desk_app.application(scope, receive, send)
         else:
             await self._desk_app.closed(request)(scope, receive, send)

@@ -1,19 +1,25 @@
 """Audit page: what was done, by whom, to what and why; for reading only."""
 
+import re
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
 from starlette.responses import Response
 
 from portal.audit import ACTIONS, COMMAND_LINE, PAGE, Line
+from portal.devices import KINDS, shown_mac
+from portal.operators import ROLES
+from portal.web.operator import card_words
 from portal.web.operator.desk import Desk, Need, Page, Visit
 from portal.web.operator.house import House
 from portal.web.operator.site import named
+from portal.web.text import Translator
 
 PATH = "/operator/audit"
 _LONGEST = 80
-_NAMED = ("site.set", "profile.set")
-"""Actions whose details name fields."""
+_MAC = re.compile(r"[0-9a-f]{12}")
+_KIND = re.compile(r"\(([a-z]+)\)")
+_ANSWERS = re.compile(r"(?<=[:>] )(yes|no|changed)(?=;| ->|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +47,11 @@ def pages(desk: Desk, house: House) -> list[Page]:
             at=f"{t.short_date(line.at, visit.zone)} {t.time(line.at, visit.zone)}",
             operator=t("audit.command_line") if line.operator == COMMAND_LINE else line.operator,
             action=t(f"audit.{line.action}") if line.action in ACTIONS else line.action,
-            object=line.object,
+            object=_object(line),
             of_object=f"{PATH}?object={quote(line.object)}",
             site="" if site is None else site.name,
             reason=line.reason,
-            details=named(t, line.details) if line.action in _NAMED else line.details,
+            details=in_words(t, line.action, line.details),
         )
 
     async def audit(visit: Visit) -> Response:
@@ -88,3 +94,32 @@ def pages(desk: Desk, house: House) -> list[Page]:
         )
 
     return [Page(PATH, audit, Need.SEE)]
+
+
+def in_words(t: Translator, action: str, details: str) -> str:
+    """The details of a deed as people read them; what is no known text is shown as it is."""
+    said = details
+    match action.partition(".")[0]:
+        case "site" | "profile":
+            said = named(t, details)
+        case "voucher" | "session":
+            return card_words.details(t, action, details)
+        case "operator" if details in ROLES:
+            said = t(f"role.{details}")
+        case "operator" if details == "-":
+            said = t("audit.pin_removed")
+        case "device":
+            said = _KIND.sub(lambda found: f"({_kind(t, found[1])})", details)
+        case "gateway":
+            said = _ANSWERS.sub(lambda found: t(f"audit.is_{found[1]}"), details)
+    return said.replace(" -> ", " \u2192 ")
+
+
+def _object(line: Line) -> str:
+    """What it was done to; a MAC as people read it."""
+    is_mac = line.action.startswith("device.") and _MAC.fullmatch(line.object)
+    return shown_mac(line.object) if is_mac else line.object
+
+
+def _kind(t: Translator, kind: str) -> str:
+    return t(f"devices.kind_{kind}") if kind in KINDS else kind

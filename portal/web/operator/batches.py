@@ -10,11 +10,12 @@ from typing import Any
 
 from starlette.responses import Response
 
+from portal.card_finding import batch_of
 from portal.domain.voucher import State, parse_serial, serial
 from portal.errors import UserError
 from portal.store.db import Row
 from portal.web.operator import card_words
-from portal.web.operator.card_desk import CardDesk, Slips, batch_name, digits
+from portal.web.operator.card_desk import CardDesk, Slips, digits, serial_of
 from portal.web.operator.desk import Desk, Need, Page, Visit
 from portal.web.operator.print_words import gives_in_full
 
@@ -101,7 +102,7 @@ class Batches:
         t, row = visit.t, rows[0]
         zone = self._cards.admin.zone(row["site_id"])
         return BatchLine(
-            name=batch_name(row["first_serial"]),
+            name=batch_of(row["first_serial"]),
             profile=row["profile"],
             when=t.moment(row["issued_at"], visit.now, zone),
             who=card_words.person(t, row["issued_by"]),
@@ -255,11 +256,6 @@ class Batches:
         )
 
 
-def serial_of(name: str, n: int) -> str:
-    """The serial of card `n` of a batch."""
-    return f"{name}-{n:02d}"
-
-
 def _count(rows: Sequence[Row]) -> Counts:
     by_state: dict[State, int] = {}
     for row in rows:
@@ -282,7 +278,7 @@ def _said(visit: Visit, counts: Counts) -> list[tuple[str, str]]:
 
 def _chosen(name: str, serials: Sequence[str]) -> list[str]:
     """The serials that are of this batch, each once: others no form of this page sends."""
-    found = [text for text in dict.fromkeys(serials) if batch_name(text) == name]
+    found = [text for text in dict.fromkeys(serials) if batch_of(text) == name]
     return [text for text in found if parse_serial(text) is not None][:CHOSEN_MOST]
 
 
@@ -293,7 +289,7 @@ def _end(slips: Slips, name: str, field: str) -> str:
     if number and int(number[:9]) > 0 and len(number) <= 9:
         return serial_of(name, int(number))
     parsed = parse_serial(text)
-    if parsed is None or batch_name(serial(*parsed)) != name:
+    if parsed is None or batch_of(serial(*parsed)) != name:
         slips.add(field, "cards.slip_serial", example=serial_of(name, 5))
         return ""
     return serial(*parsed)

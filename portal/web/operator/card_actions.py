@@ -23,6 +23,8 @@ from portal.web.operator.desk import Desk, Need, NotHere, Page, Visit
 DATA_UNITS = {"MB": 10**6, "GB": 10**9}
 TIME_UNITS = {"minutes": 60, "hours": 3_600}
 DAY_S = 86_400
+DATA_MOST, TIME_MOST_S, DAYS_MOST = 10**12, 366 * DAY_S, 1_000
+"""What one form may add: more is a slip of the finger, and could not be taken back."""
 _AMOUNT_LONGEST = 9
 
 _FIELDS = {
@@ -179,6 +181,10 @@ class CardActions:
         seconds = _amount(slips, "time", TIME_UNITS, "cards.slip_time")
         if octets is None and seconds is None:
             slips.add("data", "cards.slip_nothing")
+        if octets is not None and octets > DATA_MOST:
+            slips.add("data", "cards.slip_much", most=visit.t.quota(DATA_MOST))
+        if seconds is not None and seconds > TIME_MOST_S:
+            slips.add("time", "cards.slip_much", most=visit.t.duration(TIME_MOST_S))
         if slips:
             return None
         serial = shown["serial"]
@@ -193,6 +199,8 @@ class CardActions:
         days = digits(slips.typed.get("days", ""))
         if not days or len(days) > _AMOUNT_LONGEST or int(days) == 0:
             slips.add("days", "cards.slip_days")
+        elif int(days) > DAYS_MOST:
+            slips.add("days", "cards.slip_much", most=visit.t.duration(DAYS_MOST * DAY_S))
         if slips:
             return None
         serial = shown["serial"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from portal.admin import Admin, Site
+from portal.card_finding import REASON_LONGEST
 from portal.devices import Devices
 from portal.domain.voucher import parse_serial
 from portal.errors import DeskError, UserError
@@ -19,12 +20,11 @@ from portal.history import History
 from portal.store.batches import BatchStore
 from portal.store.db import Row
 from portal.vouchers import Vouchers
-from portal.web.operator.desk import NotHere, Visit
+from portal.web.operator.desk import NotHere, Visit, refusal
 
 CODE_SHOWN_S = 600
 """A code that nobody confirmed is shown again for so long: old phones drop pages by themselves."""
 _CODES_KEPT = 500
-REASON_LONGEST = 200
 
 
 class Codes:
@@ -123,7 +123,8 @@ class Slips:
         """Note why a use case refused; `fields`: the field each key of a DeskError is about."""
         if isinstance(error, DeskError):
             name = fields.get(error.key, "")
-            self.add(name, f"error.{error.key}", **error.values)
+            if not self.texts[name]:
+                self.texts[name] = refusal(self._visit.t, error)
         else:
             self.add("", "cards.slip_other")
 
@@ -149,6 +150,6 @@ def digits(text: str) -> str:
     return "" if None in found else "".join(str(digit) for digit in found)
 
 
-def batch_name(serial: str) -> str:
-    """The batch of a serial: `A017`."""
-    return serial.split("-")[0]
+def serial_of(batch: str, n: int) -> str:
+    """The serial of card `n` of a batch."""
+    return f"{batch}-{n:02d}"

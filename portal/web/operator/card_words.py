@@ -4,7 +4,7 @@ Turns what use cases return into short texts that templates only have to place.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import Any
@@ -66,6 +66,8 @@ class SessionLine:
     """The end of the phone's address, enough to tell two phones apart; None when it is unknown."""
     end: str
     is_open: bool
+    is_blocked: bool
+    """The phone may not come in at this site."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +173,12 @@ def sessions(
     now: int,
     zone: ZoneInfo,
     with_phones: bool,
+    is_blocked: Callable[[str], bool],
 ) -> list[SessionLine]:
-    """Sessions (as `history.listed` gives them); `with_phones` tells the phones apart."""
+    """Sessions (as `history.listed` gives them); `with_phones` tells the phones apart.
+
+    `is_blocked`: whether the phone with this MAC may not come in.
+    """
     lines = []
     for row in rows:
         mac = row["calling_station_id"]
@@ -191,6 +197,7 @@ def sessions(
                 phone=phone(mac) if mac and with_phones else None,
                 end=end,
                 is_open=ended_at is None,
+                is_blocked=bool(mac) and is_blocked(mac),
             )
         )
     return lines
@@ -239,6 +246,7 @@ _AMOUNTS = re.compile(r"\+([0-9.]+[kMGT]?B|[0-9smhd]+)(?:, |$)")
 _OF_CARDS = re.compile(r"([0-9]+) of ([0-9]+) cards")
 _USE_BEFORE = re.compile(r"use before ([0-9-]{10}) -> ([0-9-]{10})")
 _MADE = re.compile(r"([0-9]+) x (.+)")
+_SESSION = re.compile(r"session [0-9]+ at (.+)")
 
 
 def details(t: Translator, action: str, text: str) -> str:
@@ -249,6 +257,8 @@ def details(t: Translator, action: str, text: str) -> str:
             before, after = (_date(t, day) for day in match.groups())
             return f"{before} \u2192 {after}"
         return ", ".join(f"+{_amount(t, one)}" for one in _AMOUNTS.findall(text)) or text
+    if action == "session.disconnect" and (match := _SESSION.fullmatch(text)):
+        return t("audit.at_gateway", gateway=match[1])
     if match := _OF_CARDS.fullmatch(text):
         n, total = match.groups()
         return t("cards.details_of", part=t.number(int(n)), n=int(total))

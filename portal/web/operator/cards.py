@@ -11,23 +11,27 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
-from portal.card_endings import UNDO_WITHIN_S
+from portal.card_endings import UNDO_REASON, UNDO_WITHIN_S
+from portal.card_finding import batch_of
 from portal.domain.quota import Reason
-from portal.domain.voucher import CODE_DIGITS, State, normalise, parse_serial
-from portal.errors import UserError
+from portal.domain.voucher import State, normalise, parse_serial
+from portal.errors import DeskError, UserError
 from portal.store.batches import BatchStore
 from portal.web.operator import card_words
 from portal.web.operator.batches import Batches
 from portal.web.operator.card_actions import CardActions
-from portal.web.operator.card_desk import CardDesk, batch_name
-from portal.web.operator.desk import Desk, Need, Page, Visit
+from portal.web.operator.card_desk import CardDesk
+from portal.web.operator.desk import Desk, Need, Page, Visit, refusal
 from portal.web.operator.give import Giving
 from portal.web.operator.house import House
 from portal.web.operator.print_words import gives_in_full
 from portal.web.sentences import gauges, trouble_of_status
+from radius.nas import canonical_mac
 
 HOME = "/operator/cards"
 QUERY_LONGEST = 64
+CODE_DIGITS_TOLD = 7
+"""So many digits of a code are more than the four that everybody may see."""
 FOUND_MOST = 40
 GIVEN_MOST = 5
 PHONES_MOST = 20
@@ -67,13 +71,11 @@ class Cards:
     # --- finding -------------------------------------------------------------------------------
 
     async def search(self, visit: Visit) -> Response:
-        """What was typed, posted: a whole code must not stand in an address."""
+        """What was typed, posted: a code, or most of one, must not stand in an address, nor a
+        phone's number."""
         text = visit.fields.get("q", "").strip()[:QUERY_LONGEST]
-        serial = self._of_code(visit, text)
-        if serial is not None:
-            return self._desk.go(f"{HOME}/{serial}")
-        if normalise(text) is not None:
-            return self._find(visit, "", [], slip=visit.t("cards.no_such_code"))
+        if _is_private(text):
+            return await self._look_up(visit, text)
         return self._desk.go(f"{HOME}?{urlencode({'q': text})}" if text else HOME)
 
     def _of_code(self, visit: Visit, text: str) -> str | None:
@@ -90,17 +92,22 @@ class Cards:
 
     async def find(self, visit: Visit) -> Response:
         """The search, the phones heard in the last minutes, and the cards given last."""
-        text = visit.query.get("q", "").strip()[:QUERY_LONGEST]
+        return await self._look_up(visit, visit.query.get("q", "").strip()[:QUERY_LONGEST])
+
+    async def _look_up(self, visit: Visit, text: str) -> Response:
         serial = self._of_code(visit, text)
         if serial is not None:
             return self._desk.go(f"{HOME}/{serial}")
-        if len(normalise(text) or "") == CODE_DIGITS:
+        if normalise(text) is not None:
             return self._find(visit, "", [], slip=visit.t("cards.no_such_code"))
         if not text:
             return self._find(visit, "", [])
         batch = self._cards.batches.batch_of(text.upper())
         if batch is not None and batch["site_id"] in {site.id for site in visit.sites}:
             return self._desk.go(f"/operator/batches/{text.upper()}")
+        if canonical_mac(text) is not None and not visit.may(Need.WORK):
+            # Whose phone has which card is not for reviewers.
+            return self._find(visit, text, [], slip=visit.t("cards.not_found", text=text))
         try:
             found = await self._cards.vouchers.find_cards(text, visit.operator.site_id)
         except UserError as error:
@@ -111,8 +118,9 @@ class Cards:
         return self._find(visit, text, found[:FOUND_MOST], slip=slip)
 
     def _said(self, visit: Visit, error: UserError) -> str:
-        key, values = getattr(error, "key", None), getattr(error, "values", {})
-        return visit.t("cards.slip_other") if key is None else visit.t(f"error.{key}", **values)
+        if isinstance(error, DeskError):
+            return refusal(visit.t, error)
+        return visit.t("cards.slip_other")
 
     def _find(
         self,
@@ -125,7 +133,7 @@ class Cards:
         t, now, zone = visit.t, visit.now, visit.zone
         given = [
             (row["serial"], card_words.masked(row["last4"]), t.moment(row["given_at"], now, zone))
-            for row in self._cards.batches.given(visit.site.id, GIVEN_MOST)
+            for row in self._cards.batches.given(visit.site.id, GIVEN_MOST, UNDO_REASON)
         ]
         with_phones = visit.may(Need.WORK, visit.site.id)
         return self._desk.page(
@@ -170,7 +178,7 @@ class Cards:
         of = State(shown["state"])
         may_work = visit.may(Need.WORK, site.id)
         rows = await self._cards.history.listed(serial=serial, limit=SESSIONS_MOST)
-        batch = batch_name(serial)
+        batch = batch_of(serial)
         deeds = await self._cards.vouchers.history(serial)
         profile = self._cards.admin.profiles_by_name[shown["profile"]]
         given_at = shown["given_at"]
@@ -190,7 +198,14 @@ class Cards:
                 "gauges": gauges(t, status, now=now, zone=zone),
                 "dates": card_words.dates(t, shown, now=now, zone=zone),
                 "origin": card_words.origin(t, shown, now=now, zone=zone),
-                "sessions": card_words.sessions(t, rows, now=now, zone=zone, with_phones=may_work),
+                "sessions": card_words.sessions(
+                    t,
+                    rows,
+                    now=now,
+                    zone=zone,
+                    with_phones=may_work,
+                    is_blocked=lambda mac: self._cards.devices.is_blocked(mac, site.id),
+                ),
                 "has_more_sessions": len(rows) == SESSIONS_MOST,
                 "deeds": card_words.deeds(t, deeds[:DEEDS_MOST], now=now, zone=zone),
                 "can_act": may_work and of in card_words.LIVING,
@@ -205,6 +220,14 @@ class Cards:
                 and shown["replaces"] is None,
             },
         )
+
+
+def _is_private(text: str) -> bool:
+    """Whether this is a code, so much of one that the rest can be guessed, or a phone's number."""
+    if parse_serial(text) is not None:
+        return False
+    is_code = sum(character.isdecimal() for character in text) >= CODE_DIGITS_TOLD
+    return is_code or normalise(text) is not None or canonical_mac(text) is not None
 
 
 _REASONS = frozenset(reason.value for reason in Reason)

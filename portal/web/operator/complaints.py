@@ -4,6 +4,7 @@ Reviewers read what was told and answered, never how to reach the person who tol
 """
 
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from starlette.responses import Response
 
@@ -16,7 +17,7 @@ from portal.complaints import (
     read_number,
 )
 from portal.errors import DeskError
-from portal.web.operator.desk import Desk, Need, NotHere, Page, Visit
+from portal.web.operator.desk import Desk, Need, NotHere, Page, Visit, whole_number
 from portal.web.operator.house import House
 from portal.web.visit import split_telephone
 
@@ -47,8 +48,8 @@ class ComplaintDesk:
         """What waits, the oldest first, then what was answered."""
         waiting = await self._complaints.unanswered(visit.site.id)
         pages = max(1, -(-len(waiting) // ON_PAGE))
-        page = min(_whole(visit.query.get("page")) or 1, pages)
-        before_id = _whole(visit.query.get("before"))
+        page = min(whole_number(visit.query.get("page")) or 1, pages)
+        before_id = whole_number(visit.query.get("before"))
         answered = await self._complaints.answered(
             visit.site.id, before_id=before_id, limit=ON_PAGE + 1
         )
@@ -57,12 +58,12 @@ class ComplaintDesk:
             visit,
             "complaints",
             {
-                "waiting": [_line(visit, one) for one in shown],
+                "waiting": [_line(visit, one, visit.zone) for one in shown],
                 "count": len(waiting),
                 "late": sum(one.is_late(visit.now) for one in waiting),
                 "page": page,
                 "pages": pages,
-                "answered": [_line(visit, one) for one in answered[:ON_PAGE]],
+                "answered": [_line(visit, one, visit.zone) for one in answered[:ON_PAGE]],
                 "older": answered[ON_PAGE - 1].id if len(answered) > ON_PAGE else None,
             },
         )
@@ -88,7 +89,7 @@ class ComplaintDesk:
             "complaint",
             {
                 "found": found,
-                "line": _line(visit, found),
+                "line": _line(visit, found, zone),
                 "contact": split_telephone(found.contact) if visit.may(Need.WORK) else [],
                 "has_contact": bool(found.contact),
                 "due": t.moment(found.due_at, visit.now, zone),
@@ -113,13 +114,7 @@ class ComplaintDesk:
         return self._desk.go(HOME, notice="complaints.answered", number=number_of(found.id))
 
 
-def _whole(text: str | None) -> int | None:
-    if text is None or not text.isascii() or not text.isdecimal() or len(text) > 15:
-        return None
-    return int(text)
-
-
-def _line(visit: Visit, one: Complaint) -> dict[str, Any]:
+def _line(visit: Visit, one: Complaint, zone: ZoneInfo) -> dict[str, Any]:
     t, now = visit.t, visit.now
     words = " ".join(one.words.split())
     kind, clock = _clock(visit, one)
@@ -127,7 +122,7 @@ def _line(visit: Visit, one: Complaint) -> dict[str, Any]:
         "number": one.number,
         "about": t(f"complaint.about_{one.category}"),
         "excerpt": words if len(words) <= EXCERPT else words[: EXCERPT - 1].rstrip() + "\u2026",
-        "made": t.moment(one.created_at, now, visit.zone),
+        "made": t.moment(one.created_at, now, zone),
         "kind": kind,
         "clock": clock,
         "answered_by": one.answered_by,

@@ -28,6 +28,7 @@ from portal.admin import Admin, Site
 from portal.errors import DeskError, UserError
 from portal.operators import Operator, Operators
 from portal.settings import Http
+from portal.store.db import DatabaseError, trouble
 from portal.web.arrivals import client_address
 from portal.web.operator.signins import Once, SignIn, SignIns
 from portal.web.pages import SECURITY_HEADERS, Pages, redirect
@@ -41,6 +42,8 @@ OWN_PASSWORD = "/operator/me/password"
 COOKIE = "pesisir_desk"
 LANGUAGE_COOKIE = "pesisir_desk_lang"
 LANGUAGE_KEPT_S = 400 * 86_400
+SITE_FIELD = "of_site"
+"""Names, in the forms of who sees several sites, the one the form is about."""
 MAX_BODY_OCTETS = 131_072
 """Two thousand ticked cards."""
 MAX_FIELDS = 3_000
@@ -57,6 +60,7 @@ NAV = (
     ("/operator/announcements", "nav.notices"),
     ("/operator/devices", "nav.devices"),
     ("/operator/site", "nav.site"),
+    ("/operator/gateways", "nav.gateways"),
     ("/operator/people", "nav.people"),
     ("/operator/audit", "nav.audit"),
     ("/operator/me", "nav.me"),
@@ -228,13 +232,18 @@ class Desk:
         except UserError as error:
             log.warning("desk_refused path=%s reason=%s", page.path, error)
             return self.plain(visit, "unusable", 400)
+        except DatabaseError as error:
+            if trouble(error) is None:
+                raise
+            log.error("desk_not_written path=%s error=%s", page.path, error)
+            return self.plain(visit, "not_written", 503)
 
     async def _once(self, page: Page, visit: Visit) -> Response:
         """Call the endpoint; a form that was sent before gets the answer of its first time."""
         token = visit.fields.get("once")
         if not token or len(token) > 64:
             return await page.endpoint(visit)
-        known = visit.sign_in.once_of(f"{page.path} {token}", self._elapsed_s())
+        known = visit.sign_in.once_of(_form_of(visit, token), self._elapsed_s())
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(known.lock)
             if known.path is not None:
@@ -269,7 +278,11 @@ class Desk:
         for site in sites:
             if site.code == wanted:
                 sign_in.site_id = site.id
-        site = next((one for one in sites if one.id == sign_in.site_id), sites[0])
+        # A form is of the site its page was made for, whatever was chosen in another tab since.
+        sent = lists.get(SITE_FIELD, [""])[0]
+        site = next((one for one in sites if one.code == sent), None) or next(
+            (one for one in sites if one.id == sign_in.site_id), sites[0]
+        )
         language = query.get("lang")
         if language in self.texts.languages():
             sign_in.language = language
@@ -333,12 +346,13 @@ class Desk:
     ) -> Response:
         """Fill in `templates/operator/<template>.html` for this visit.
 
-        Beside `values` the template has t, visit, operator, site, sites, zone, csrf and once (hidden
-        inputs), nav, notice, error, now, links. `script`: the stem of a `.js` file beside it.
+        Beside `values` the template has t, visit, operator, site, sites, zone, csrf (with the site)
+        and once (hidden inputs), nav, notice, error, now, may, links. `script`: the stem of a `.js`
+        file beside it.
         """
         t = visit.t
         if isinstance(error, DeskError):
-            error = t(f"error.{error.key}", **error.values)
+            error = refusal(t, error)
         path = visit.request.url.path
         return self._pages.respond(
             template,
@@ -349,7 +363,8 @@ class Desk:
                 "site": visit.site,
                 "sites": visit.sites,
                 "zone": visit.zone,
-                "csrf": hidden("csrf", visit.sign_in.csrf),
+                "csrf": hidden("csrf", visit.sign_in.csrf)
+                + (hidden(SITE_FIELD, visit.site.code) if len(visit.sites) > 1 else ""),
                 "once": hidden("once", self.once(visit)),
                 "nav": self._nav(visit),
                 "notice": self._notice(visit),
@@ -382,8 +397,10 @@ class Desk:
         template: str,
         values: Mapping[str, Any],
         status: int = 200,
+        *,
+        home: str = HOME,
     ) -> Response:
-        """A page for somebody who is not signed in."""
+        """A page for somebody who is not signed in; its way out leads to `home`."""
         return self._pages.respond(
             template,
             {
@@ -392,7 +409,7 @@ class Desk:
                 "nav": [],
                 "notice": None,
                 "error": None,
-                "links": {"home": HOME, "languages": self.languages(request, t, True)},
+                "links": {"home": home, "languages": self.languages(request, t, True)},
                 **values,
             },
             status=status,
@@ -481,15 +498,35 @@ class Desk:
 
     def _known(self, visit: Visit) -> Once | None:
         token = visit.fields.get("once")
-        route = visit.request.scope.get("route")
-        if not token or not isinstance(route, Route):
-            return None
-        return visit.sign_in.once.get(f"{route.path} {token}")
+        return visit.sign_in.once.get(_form_of(visit, token)) if token else None
+
+
+def _form_of(visit: Visit, token: str) -> str:
+    """What a form is known by: the forms of one page share a token, each has its own address."""
+    return f"{visit.request.url.path} {token}"
 
 
 def hidden(name: str, value: str) -> Markup:
     """A hidden input."""
     return Markup('<input type="hidden" name="{}" value="{}">').format(name, value)
+
+
+def whole_number(text: str | None) -> int | None:
+    """A number as it stands in an address or a hidden field; None for anything else."""
+    if text is None or not text.isascii() or not text.isdecimal() or len(text) > 15:
+        return None
+    return int(text)
+
+
+def refusal(t: Translator, error: DeskError) -> str:
+    """Why a use case refused, with its numbers as people here write them."""
+    values = {
+        name: t.number(value) if isinstance(value, int) else value
+        for name, value in error.values.items()
+    }
+    if "n" in error.values:
+        values["n"] = error.values["n"]
+    return t(f"error.{error.key}", **values)
 
 
 def good_way_back(path: str) -> str | None:

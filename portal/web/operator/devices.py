@@ -8,16 +8,16 @@ from typing import Any
 from starlette.responses import Response
 
 from portal.admin import Admin
-from portal.devices import KINDS, NAME_LONGEST, Devices, shown_mac
+from portal.card_finding import REASON_LONGEST, reason_of
+from portal.devices import KINDS, NAME_LONGEST, Devices, hidden_mac, shown_mac
 from portal.errors import DeskError
-from portal.web.operator.desk import Desk, Need, NotHere, Page, Visit
+from portal.web.operator.desk import Desk, Need, NotHere, Page, Visit, whole_number
 from portal.web.operator.house import House
 from radius.nas import canonical_mac
 
 HOME = "/operator/devices"
 ALARMS_S = (900, 1_800, 3_600, 10_800, 43_200, 86_400, 604_800)
 """How long a device may be silent, to choose from."""
-REASON_LONGEST = 200
 CONFIRM_DIGITS = 2
 BLOCKED_ON_PAGE = 30
 _NEW = ("name", "mac", "profile", "kind", "alarm")
@@ -55,7 +55,7 @@ class DevicePages:
         draft = {**dict.fromkeys((*_NEW, *_BLOCK), ""), "alarm": str(ALARMS_S[2]), **typed}
         blocked = self._devices.blocked(visit.site.id)
         page = max(
-            1, min(_whole(visit.query.get("page")) or 1, -(-len(blocked) // BLOCKED_ON_PAGE))
+            1, min(whole_number(visit.query.get("page")) or 1, -(-len(blocked) // BLOCKED_ON_PAGE))
         )
         shown = blocked[(page - 1) * BLOCKED_ON_PAGE : page * BLOCKED_ON_PAGE]
         return self._desk.page(
@@ -110,9 +110,8 @@ class DevicePages:
         }
 
     def _blocked_line(self, visit: Visit, one: dict[str, Any]) -> dict[str, Any]:
-        mac = shown_mac(one["mac"])
         return {
-            "mac": mac if visit.may(Need.WORK) else f"**:**:**:**:{mac[-5:]}",
+            "mac": (shown_mac if visit.may(Need.WORK) else hidden_mac)(one["mac"]),
             "bare": one["mac"],
             "reason": one["reason"],
             "by": one["blocked_by"],
@@ -124,7 +123,7 @@ class DevicePages:
     async def add(self, visit: Visit) -> Response:
         """POST: a device that needs no card; what was typed stays when something is wrong."""
         typed = {name: visit.fields.get(name, "").strip()[:100] for name in _NEW}
-        alarm = _whole(typed["alarm"])
+        alarm = whole_number(typed["alarm"])
         try:
             if not typed["profile"]:
                 raise DeskError("devices_page.no_profile")
@@ -142,7 +141,7 @@ class DevicePages:
         return self._desk.go(HOME, notice="devices.added", name=added["name"])
 
     def _known(self, visit: Visit) -> dict[str, Any]:
-        wanted = _whole(visit.request.path_params["id"])
+        wanted = whole_number(visit.request.path_params["id"])
         for one in self._devices.known():
             if one["id"] == wanted:
                 visit.require_site(self._admin.site(one["site"]).id)
@@ -193,7 +192,8 @@ class DevicePages:
             )
         except DeskError as error:
             return self._list(visit, typed, error)
-        return self._desk.go(HOME, notice="devices.blocked", mac=shown_mac(one["mac"]))
+        # It stands in an address, which browsers remember.
+        return self._desk.go(HOME, notice="devices.blocked", mac=hidden_mac(one["mac"]))
 
     def _blocked(self, visit: Visit) -> dict[str, Any]:
         mac = canonical_mac(visit.request.path_params["mac"])
@@ -224,16 +224,12 @@ class DevicePages:
     async def unblock(self, visit: Visit) -> Response:
         """POST: let it in again, for a reason."""
         one = self._blocked(visit)
-        reason = " ".join(visit.fields.get("reason", "").split())
         try:
-            if not reason:
-                raise DeskError("cards.reason_missing")
-            if len(reason) > REASON_LONGEST:
-                raise DeskError("cards.reason_long", length=len(reason), longest=REASON_LONGEST)
+            reason = reason_of(visit.fields.get("reason", ""))
             await self._devices.unblock(one["mac"], visit.site.id, reason, by=visit.operator.name)
         except DeskError as error:
             return self._ask_unblock(visit, one, error)
-        return self._desk.go(HOME, notice="devices.unblocked", mac=shown_mac(one["mac"]))
+        return self._desk.go(HOME, notice="devices.unblocked", mac=hidden_mac(one["mac"]))
 
 
 def _check_end(visit: Visit, mac: str) -> None:
@@ -241,12 +237,6 @@ def _check_end(visit: Visit, mac: str) -> None:
     typed = visit.fields.get("digits", "").strip().lower()
     if typed != mac[-CONFIRM_DIGITS:]:
         raise DeskError("devices_page.digits", mac=shown_mac(mac))
-
-
-def _whole(text: str | None) -> int | None:
-    if text is None or not text.isascii() or not text.isdecimal() or len(text) > 15:
-        return None
-    return int(text)
 
 
 _FIELD_OF = {

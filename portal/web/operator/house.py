@@ -8,6 +8,8 @@ from portal.admin import Admin
 from portal.audit import Audit
 from portal.complaints import Complaints
 from portal.devices import Devices
+from portal.disconnects import Disconnects
+from portal.doctor import Doctor
 from portal.grants import Grants
 from portal.health import Backhaul, Disk
 from portal.history import History
@@ -38,6 +40,8 @@ class House(Protocol):
     prints: PrintJobs
     grants: Grants
     devices: Devices
+    disconnects: Disconnects
+    doctor: Doctor
     store: NodeStore
     sessions: Sessions
     history: History

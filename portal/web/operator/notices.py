@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from portal.errors import DeskError
 from portal.notices import KEPT_MOST, WORDS_LONGEST, Announcement, Notices, moment
-from portal.web.operator.desk import Desk, Need, NotHere, Page, Visit
+from portal.web.operator.desk import Desk, Need, NotHere, Page, Visit, whole_number
 from portal.web.operator.house import House
 
 HOME = "/operator/announcements"
@@ -78,10 +78,10 @@ class NoticePages:
 
     async def end(self, visit: Visit) -> Response:
         """POST: end one before its time."""
-        text = visit.request.path_params["id"]
-        if not text.isascii() or not text.isdecimal() or len(text) > 15:
+        number = whole_number(visit.request.path_params["id"])
+        if number is None:
             raise NotHere
-        found = self._notices.find(int(text))
+        found = self._notices.find(number)
         if found is None:
             raise DeskError("notices.gone")
         visit.require_site(found.site_id)

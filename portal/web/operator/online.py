@@ -10,17 +10,18 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
+from portal.accounting import GONE
+from portal.attempts import NODE, Attempt
 from portal.audit import COMMAND_LINE
-from portal.disconnects import Attempt
 from portal.grants import ADMIN_RESET, NEWER_SESSION
 from portal.online import Online, OpenSession, Truth
 from portal.web.operator.desk import Desk, Need, NotHere, Page, Visit
 from portal.web.operator.house import House
+from portal.web.text import Translator
 
 LIST = "/operator/online"
 OUTCOME = LIST + "/outcome"
 _ID_MAX = (1 << 63) - 1
-_NUMBER_MAX = 1_000_000
 
 # RFC 5176 3.5: the Error-Causes a person can do something about, others by number.
 _CAUSES = {
@@ -98,8 +99,8 @@ class OnlinePages:
         t = visit.t
         attempt = session.attempt
         return {
-            "name": _name(visit, session),
-            "card": _card(session),
+            "name": name_of(visit, session),
+            "card": card_of(session),
             "since": _clock(visit, session.started_at),
             "data": t.octets(session.octets),
             "left": t("online.no_limit")
@@ -136,7 +137,7 @@ class OnlinePages:
     async def outcome(self, visit: Visit) -> Response:
         """What came of an attempt, as far as is known now."""
         number = visit.request.path_params["number"]
-        attempt = self._online.attempt(number) if number <= _NUMBER_MAX else None
+        attempt = await self._online.attempt(number) if number <= _ID_MAX else None
         if attempt is None:
             raise NotHere
         visit.require_site(attempt.site_id)
@@ -147,8 +148,8 @@ class OnlinePages:
             visit,
             "online_outcome",
             {
-                "name": _name(visit, attempt),
-                "card": _card(attempt),
+                "name": name_of(visit, attempt),
+                "card": card_of(attempt),
                 "here": f"{OUTCOME}/{number}",
                 "back": LIST,
                 "again": f"{LIST}/{attempt.session_id}"
@@ -171,7 +172,7 @@ def _verdict(visit: Visit, attempt: Attempt, truth: Truth) -> dict[str, str]:
         at = _moment(visit, truth.ended_at)
         if truth.is_stopped:
             return _said("ok", t("online.ended", at=at), t("online.ended_how"))
-        how = "replaced" if truth.end_cause == NEWER_SESSION else "lapsed"
+        how = {NEWER_SESSION: "replaced", GONE: "gone"}.get(truth.end_cause or "", "lapsed")
         return _said("ok", t("online.lapsed", at=at), t(f"online.{how}_how"))
     if not truth.is_open:
         return _said("low", t("online.forgotten"), "")
@@ -192,20 +193,16 @@ def _said(kind: str, what: str, how: str) -> dict[str, str]:
 def _facts(visit: Visit, attempt: Attempt, truth: Truth) -> list[tuple[str, str]]:
     """Who said what, and when."""
     t = visit.t
-    by = t("online.by_command") if attempt.by == COMMAND_LINE else attempt.by
-    asked = t("online.fact_asked_by", at=_moment(visit, attempt.asked_at), by=by)
+    asked = t("online.fact_asked_by", at=_moment(visit, attempt.asked_at), by=who(t, attempt))
     if truth.is_open and truth.last_seen_at is not None:
         said = t("online.truth_open", at=_moment(visit, truth.last_seen_at))
     elif truth.ended_at is not None:
         said = t("online.truth_ended", at=_moment(visit, truth.ended_at))
     else:
         said = t("online.truth_none")
-    answer = _answer(visit, attempt)
-    if attempt.sent > 1:
-        answer += f" \u00b7 {t('online.tries', n=attempt.sent)}"
     facts = [
         (t("online.fact_asked"), asked),
-        (t("online.fact_answer"), answer),
+        (t("online.fact_answer"), answer_words(visit, attempt)),
         (t("online.fact_truth"), said),
     ]
     if truth.ended_at is not None:
@@ -213,6 +210,21 @@ def _facts(visit: Visit, attempt: Attempt, truth: Truth) -> list[tuple[str, str]
     if attempt.gateway:
         facts.append((t("online.gateway"), attempt.gateway))
     return facts
+
+
+def who(t: Translator, attempt: Attempt) -> str:
+    """Who asked, in words."""
+    if attempt.by == NODE:
+        return t("online.by_node")
+    return t("online.by_command") if attempt.by == COMMAND_LINE else attempt.by
+
+
+def answer_words(visit: Visit, attempt: Attempt) -> str:
+    """What the gateway said, how fast, and after how many requests."""
+    answer = _answer(visit, attempt)
+    if attempt.sent > 1:
+        answer += f" \u00b7 {visit.t('online.tries', n=attempt.sent)}"
+    return answer
 
 
 def _answer(visit: Visit, attempt: Attempt) -> str:
@@ -236,10 +248,12 @@ def _end(visit: Visit, truth: Truth) -> str:
     cause = truth.end_cause or ""
     if not truth.is_stopped and cause == "Lost-Carrier":
         return visit.t("online.end_silent")
+    if not truth.is_stopped and cause == GONE:
+        return visit.t("online.end_gone")
     return visit.t(f"online.end_{_ENDS.get(cause, 'other')}", cause=cause)
 
 
-def _name(visit: Visit, of: OpenSession | Attempt) -> str:
+def name_of(visit: Visit, of: OpenSession | Attempt) -> str:
     """How people call it: a known device's name, the card's serial, else the phone."""
     if of.device:
         return of.device
@@ -250,7 +264,7 @@ def _name(visit: Visit, of: OpenSession | Attempt) -> str:
     return visit.t("online.no_card")
 
 
-def _card(of: OpenSession | Attempt) -> str | None:
+def card_of(of: OpenSession | Attempt) -> str | None:
     """The card's page, None where there is no card that people hold."""
     return f"/operator/cards/{of.serial}" if of.serial and not of.device else None
 

@@ -15,7 +15,6 @@ from markupsafe import Markup
 from starlette.responses import FileResponse, Response
 
 from portal.domain.hours import day_of
-from portal.domain.voucher import parse_serial, serial
 from portal.errors import DeskError, UserError
 from portal.print_job import Job, PrintError, Report, State, Work
 from portal.printing import LAYOUTS
@@ -23,7 +22,7 @@ from portal.store.batches import BatchStore
 from portal.store.db import Row
 from portal.vouchers import BATCH_MAX, SEALED_KEPT_S
 from portal.web.operator import print_words
-from portal.web.operator.card_desk import Slips, digits
+from portal.web.operator.card_desk import Slips, digits, serial_of
 from portal.web.operator.card_words import gives
 from portal.web.operator.desk import Desk, Need, NotHere, Page, Visit
 from portal.web.operator.house import House
@@ -124,7 +123,7 @@ class Sheets:
                 )
                 return work_of(self._house, self._desk, issued["batch"], issued["vouchers"])
 
-            job = await self._start(visit, layout, count, work)
+            job = await self._start(visit, at_site.id, layout, count, work)
         except UserError as error:
             slips.refused(error, _FIELDS)
             return self._form(visit, slips)
@@ -133,14 +132,16 @@ class Sheets:
     async def _start(
         self,
         visit: Visit,
+        site_id: int,
         layout: str,
         count: int,
         work: Callable[[Report], Awaitable[Work]],
     ) -> Job:
-        """Begin a job; raises what the cards were refused for when that is known at once."""
+        """Begin a job with cards of a site; raises what they were refused for when that is known
+        at once."""
         prints = self._house.prints
         job = prints.start(
-            site_id=visit.site.id, by=visit.operator.name, layout=layout, count=count, make=work
+            site_id=site_id, by=visit.operator.name, layout=layout, count=count, make=work
         )
         await prints.settled(job, SOON_S)
         if job.trouble is not None:
@@ -243,7 +244,7 @@ class Sheets:
 
     async def make_again(self, visit: Visit) -> Response:
         """Open the sealed copies and print them."""
-        name, _ = self._batch(visit)
+        name, row = self._batch(visit)
         slips = Slips(visit)
         by = visit.operator.name
         try:
@@ -253,7 +254,7 @@ class Sheets:
                 cards = await self._house.vouchers.codes_of(name, by=by)
                 return work_of(self._house, self._desk, name, cards)
 
-            job = await self._start(visit, layout, 0, work)
+            job = await self._start(visit, row["site_id"], layout, 0, work)
         except UserError as error:
             slips.refused(error, _FIELDS)
             return self._again(visit, slips)
@@ -315,12 +316,6 @@ def work_of(
         note=first["note"],
     )
     return Work(batch, sheet, cards)
-
-
-def serial_of(batch: str, n: int) -> str:
-    """The serial of card `n` of a batch."""
-    parsed = parse_serial(f"{batch}-01")
-    return f"{batch}-{n:02d}" if parsed is None else serial(parsed[0], n)
 
 
 def _count(text: str) -> int:

@@ -17,6 +17,7 @@ from starlette.routing import Route
 from portal.errors import DeskError
 from portal.operators import BROWSER_KEPT_S, SHORTEST_PASSWORD, Operator, SignInRefused
 from portal.store.audit import Deed
+from portal.store.db import DatabaseError, trouble
 from portal.web.operator.desk import (
     COOKIE,
     HOME,
@@ -113,6 +114,8 @@ class Door:
                 "is_other": known is not None and with_password,
                 "name": name or known or "",
                 "error": said,
+                # A cookie that is known no more: idle too long, or the node was started again.
+                "has_ended": error is None and COOKIE in request.cookies,
                 "csrf": hidden("csrf", self._seals.dumps([cookie, desk.now()])),
                 "to": good_way_back(back) or "",
                 "other": f"{SIGN_IN}?with=password&to={quote(good_way_back(back) or '', safe='/')}",
@@ -161,6 +164,12 @@ class Door:
             return self._form(
                 request, back, name="" if is_pin else name, error=error, status=status
             )
+        except DatabaseError as error:
+            # A PIN cannot be counted: the password still opens the desk.
+            if trouble(error) is None:
+                raise
+            name = name or desk.operators.browser_of(browser) or ""
+            return self._form(request, back, name=name, error=DeskError("not_written"), status=503)
         desk.sign_ins.end(request.cookies.get(COOKIE))
         return self._begin(request, operator, good_way_back(back) or HOME)
 
@@ -215,7 +224,6 @@ class Door:
                 fields.get("old", ""),
                 fields.get("new", ""),
                 fields.get("again", ""),
-                desk.source(visit.request),
                 visit.request.cookies.get(BROWSER_COOKIE),
             )
         except DeskError as error:

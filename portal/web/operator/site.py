@@ -10,6 +10,7 @@ from typing import Any
 from starlette.responses import Response
 
 from portal.admin import Admin, Site
+from portal.card_finding import REASON_LONGEST
 from portal.domain import profile as profiles
 from portal.domain.hours import parse_hours
 from portal.domain.profile import Profile
@@ -22,7 +23,6 @@ from portal.web.text import Translator
 
 HOME = "/operator/site"
 FIELDS = ("power_window", "helper", "counter", "opening_hours", "wifi_name")
-REASON_LONGEST = 200
 LIMITS = (
     "data_day",
     "data_week",
@@ -289,7 +289,10 @@ def _reason(visit: Visit) -> str:
 
 def _limit(t: Translator, profile: Profile, name: str) -> str:
     """A limit as it stands in the form, in the page's language; nothing for none."""
-    value = profiles.settings(profile)[name]
+    return _value(t, name, profiles.settings(profile)[name])
+
+
+def _value(t: Translator, name: str, value: str) -> str:
     if value in (_NO_LIMIT, _CUT):
         return ""
     if name == "hours":
@@ -330,15 +333,32 @@ def _checked(profile: Profile, name: str, value: str) -> str:
 
 
 def named(t: Translator, details: str) -> str:
-    """The details of a recorded change with the labels people see: `helper: - -> Ibu Sari`."""
+    """The details of a recorded change with the labels and values people see: `time_day: none ->
+    2h` is `Waktu per hari: - -> 2 jam`."""
 
     def label(found: re.Match[str]) -> str:
         name = found[2]
         is_known = name in FIELDS or name in LIMITS or name == "hours"
         return f"{found[1]}{t(f'settings.{name}') if is_known else name}:"
 
-    said = re.sub(r"(^|; )([a-z_]+):(?= )", label, details)
+    def values(found: re.Match[str]) -> str:
+        start, name, before, after = found.groups()
+        return f"{start}{name}: {_recorded(t, name, before)} -> {_recorded(t, name, after)}"
+
+    said = re.sub(r"(^|; )([a-z_]+): ([^;\s]+) -> ([^;\s]+)(?=; |$)", values, details)
+    said = re.sub(r"(^|; )([a-z_]+):(?= )", label, said)
     return re.sub(r"(?<=[:>] )none(?= ->|;|$)", "-", said)
+
+
+def _recorded(t: Translator, name: str, value: str) -> str:
+    """A value as the audit holds it, in words; what is no such value is shown as it is."""
+    if name in ("power_window", "opening_hours"):
+        return _with_dots(value) if re.fullmatch(r"[0-9:,-]+", value) else value
+    if name in CHOICES:
+        return t(f"settings.{value}") if value in CHOICES[name] else value
+    if name.startswith("data_") and value not in (_NO_LIMIT, "-"):
+        return t.quota(profiles.parse_octets(value))
+    return (_value(t, name, value) or "-") if name in LIMITS or name == "hours" else value
 
 
 def _said(t: Translator, profile: Profile) -> str:

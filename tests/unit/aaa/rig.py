@@ -31,6 +31,8 @@ from radius.packet import (
     ACCT_TERMINATE_CAUSE,
     CALLING_STATION_ID,
     CLASS,
+    COA_REQUEST,
+    DISCONNECT_REQUEST,
     EVENT_TIMESTAMP,
     FRAMED_IP_ADDRESS,
     NAS_IDENTIFIER,
@@ -147,9 +149,11 @@ class NodeRig:
         await self.node.commit.now()
         if not outbox.sent and not is_acct:
             await asyncio.sleep(self.node.aaa.reject_after_s + 0.02)
-        if not outbox.sent:
+        # What the node asks the gateway goes back by the same way.
+        replies = [one for one in outbox.sent if one[0] not in (DISCONNECT_REQUEST, COA_REQUEST)]
+        if not replies:
             return None
-        return verify_response(datagram[4:20], outbox.sent[0], SECRET.encode())
+        return verify_response(datagram[4:20], replies[0], SECRET.encode())
 
     async def access(
         self,

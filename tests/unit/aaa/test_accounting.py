@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from portal.domain.clock import Clock
+from portal.domain.profile import Profile, interim_of_session_s
 from portal.errors import UserError
 from radius.packet import (
     ACCESS_REJECT,
     ACCOUNTING_RESPONSE,
     ACCT_DELAY_TIME,
+    ACCT_INTERIM_INTERVAL,
     CLASS,
     REPLY_MESSAGE,
     SERVICE_TYPE,
@@ -350,11 +352,13 @@ def test_three_silent_interims_close_a_session_only_while_the_node_listens(tmp_p
         [(serial, code)] = await rig.cards("p")
         keys = await log_in(rig, code)
         await rig.account(GW, INTERIM, "s1", time_s=60, input_octets=1, output_octets=1, **keys)
-        rig.sleep(899)
+        [session] = rig.node.sessions.open_sessions()
+        silent_s = 3 * interim_of_session_s(Profile("p"), session.session.id)
+        rig.sleep(silent_s - 1)
         rig.node.accounting.close_stale()
         assert rig.show(serial)["open_sessions"] == 1
         await rig.restart()
-        rig.sleep(899)
+        rig.sleep(silent_s - 1)
         rig.node.accounting.close_stale()
         assert rig.show(serial)["open_sessions"] == 1
         rig.sleep(2)
@@ -363,6 +367,35 @@ def test_three_silent_interims_close_a_session_only_while_the_node_listens(tmp_p
         assert shown["open_sessions"] == 0 and shown["last_ended_at"] == START_AT
         await rig.account(GW, STOP, "s1", time_s=70, input_octets=3, output_octets=1, **keys)
         assert rig.show(serial)["octets_used"] == 4
+
+    run(tmp_path, story)
+
+
+def test_item_43_sessions_report_at_intervals_of_their_own(tmp_path: Path) -> None:
+    async def story(rig: NodeRig) -> None:
+        cards = await rig.cards("p", 40, interim="5m")
+        told = set()
+        for n, (_, code) in enumerate(cards):
+            reply = await rig.access(GW, code, code, f"02-00-00-00-00-{n:02X}")
+            assert reply is not None
+            told.add(reply.integer(ACCT_INTERIM_INTERVAL) or 0)
+        assert min(told) >= 300 and max(told) <= 330 and len(told) > 20
+
+    run(tmp_path, story)
+
+
+@pytest.mark.parametrize("time_s", [2**31 + 1, 2**32 - 1, 40 * 86_400])
+def test_item_41_an_absurd_session_time_is_ignored_and_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, time_s: int
+) -> None:
+    async def story(rig: NodeRig) -> None:
+        [(serial, code)] = await rig.cards("p", time_total="2h")
+        keys = await log_in(rig, code)
+        await rig.account(GW, START, "s1", **keys)
+        rig.sleep(60)
+        await rig.account(GW, INTERIM, "s1", time_s=time_s, input_octets=1, output_octets=1, **keys)
+        assert rig.show(serial)["seconds_used"] == 60
+        assert "session_time_ignored" in caplog.text and str(time_s) in caplog.text
 
     run(tmp_path, story)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from portal.card_finding import CardFinding
 from portal.door import Phone, Problem
 from portal.errors import DeskError
 from portal.store.restored import number_ahead
@@ -475,6 +476,48 @@ def test_a_range_is_replaced_without_cards_that_people_may_hold(tmp_path: Path) 
     run(tmp_path, story)
 
 
+def test_a_card_given_while_its_range_is_replaced_stays_good(tmp_path: Path) -> None:
+    async def story(rig: NodeRig) -> None:
+        made = await rig.cards("p", 3)
+        first, last = made[0][0], made[2][0]
+        cards = rig.node.vouchers
+        read = CardFinding.of_batch
+
+        async def read_then_given(self: CardFinding, text: str) -> Any:
+            rows = await read(self, text)
+            await cards.confirm_given(made[1][0], by="ani")
+            return rows
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(CardFinding, "of_batch", read_then_given)
+            assert await refusal(cards.replace_range(first, last, "macet")) == "cards.changed"
+        assert await is_let_in(rig, made[1][1], "s1")
+        issued = await cards.replace_range(first, last, "macet")
+        assert [one["serial"] for one in issued["left_out"]] == [made[1][0]]
+
+    run(tmp_path, story)
+
+
+def test_the_copy_of_a_new_card_is_told_until_the_new_card_is_used(tmp_path: Path) -> None:
+    async def story(rig: NodeRig) -> None:
+        made = await rig.cards("p", 2, data_total="10MB")
+        cards = rig.node.vouchers
+        for n, (_, code) in enumerate(made):
+            await use(rig, code, 1, f"s{n}")
+        rig.sleep(60)
+        issued = await cards.replace([serial for serial, _ in made], "basah", by="ani")
+        new, other = issued["vouchers"]
+        # What was used is the old card; nobody holds the new one yet.
+        assert (await cards.code_of(new["serial"]))["code"] == new["code"]
+        assert len(await cards.codes_of(issued["batch"])) == 2
+        await use(rig, new["code"], 1, "s8")
+        assert await refusal(cards.code_of(new["serial"])) == "cards.no_code"
+        told = await cards.codes_of(issued["batch"])
+        assert [one["serial"] for one in told] == [other["serial"]]
+
+    run(tmp_path, story)
+
+
 def test_cards_with_different_last_days_are_replaced_each_with_its_own(tmp_path: Path) -> None:
     async def story(rig: NodeRig) -> None:
         await rig.cards("p")
@@ -533,11 +576,11 @@ def test_of_two_people_with_one_card_the_second_gets_a_sentence(tmp_path: Path) 
             assert isinstance(await first, dict)
         shown = rig.show(serial)
         assert shown["octets_left"] == 15 * MB and shown["extra_valid_s"] == 0
-        first, second = await asyncio.gather(acts[4](), acts[3](), return_exceptions=True)
-        assert isinstance(first, dict) and isinstance(second, DeskError)
+        won, lost = await asyncio.gather(acts[4](), acts[3](), return_exceptions=True)
+        assert isinstance(won, dict) and isinstance(lost, DeskError)
         assert rig.show(serial)["state"] == "replaced"
         # The card that took its place is another person's turn.
-        await cards.top_up(first["vouchers"][0]["serial"], octets=MB, reason="kurang")
+        await cards.top_up(won["vouchers"][0]["serial"], octets=MB, reason="kurang")
 
     run(tmp_path, story)
 

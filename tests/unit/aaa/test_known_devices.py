@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from portal.devices import hidden_mac
 from portal.domain.quota import Reason
 from portal.door import Phone, Problem
 from portal.errors import DeskError
@@ -127,7 +128,7 @@ def test_a_blocked_phone_is_refused_at_both_doors_of_its_site_until_it_is_let_in
         rig.node.accounting.close_stale()
         await devices.unblock(PHONE_A, site_id, "sudah bicara", by="budi")
         assert await is_let_in(log_in(rig, code, PHONE_A, "s4"))
-        lines = await rig.node.audit.of_object(MAC_A)
+        lines = await rig.node.audit.lines(None, object=hidden_mac(MAC_A))
         assert [(one.operator, one.action, one.reason) for one in lines] == [
             ("budi", "device.unblock", "sudah bicara"),
             ("ani", "device.block", "mengganggu"),
@@ -347,7 +348,7 @@ def test_a_removed_device_is_cut_off_and_its_name_may_come_back(tmp_path: Path) 
         again = await known(rig)
         assert again["octets_used"] == 0
         assert await is_let_in(by_mac(rig, CLOCK, "m3"))
-        lines = await rig.node.audit.of_object(MAC_CLOCK)
+        lines = await rig.node.audit.lines(None, object=MAC_CLOCK)
         assert [(one.operator, one.action, one.reason) for one in lines] == [
             ("ani", "device.add", ""),
             ("budi", "device.remove", "diganti"),

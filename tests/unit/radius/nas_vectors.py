@@ -43,17 +43,22 @@ def check(family: Family, vector: Vector) -> None:
     if "url" in lines:
         _check_arrival(family, lines, vector.expect)
     elif "grant" in lines:
-        numbers = dict(part.split("=") for part in lines.pop("grant").split())
-        limits = limits_of(**{name: int(value) for name, value in numbers.items()})
+        limits = _limits(lines.pop("grant"))
         assert family.accept_attributes(limits).hex() == lines.pop("attributes").replace(" ", "")
+        renewal = lines.pop("renewal", "").replace(" ", "")
+        assert family.accounting_response_attributes(limits).hex() == renewal
     elif "session" in lines:
         empty: dict[str, str | None] = dict.fromkeys(f.name for f in _fields(SessionKeys))
         given = dict(part.split("=", 1) for part in lines.pop("session").split())
         keys = SessionKeys(**(empty | given))  # type: ignore[arg-type]
-        encoded = b"".join(
-            attribute(kind, value) for kind, value in family.disconnect_attributes(keys)
-        )
-        assert encoded.hex() == lines.pop("disconnect").replace(" ", "")
+        if "coa" in lines:
+            attributes = family.coa_attributes(keys, _limits(lines.pop("limits")))
+            expected = lines.pop("coa")
+        else:
+            attributes = family.disconnect_attributes(keys)
+            expected = lines.pop("disconnect")
+        encoded = b"".join(attribute(kind, value) for kind, value in attributes)
+        assert encoded.hex() == expected.replace(" ", "")
     elif "access" in lines:
         packet = request(ACCESS_REQUEST, lines.pop("access"))
         user_name = packet.text(1) or ""
@@ -63,6 +68,11 @@ def check(family: Family, vector: Vector) -> None:
         assert family.is_swapped(packet) is (lines.pop("swapped") == "yes")
         assert family.is_administrative(packet) is (lines.pop("administrative") == "yes")
     assert lines == {}
+
+
+def _limits(text: str) -> Limits:
+    numbers = dict(part.split("=") for part in text.split())
+    return limits_of(**{name: int(value) for name, value in numbers.items()})
 
 
 def _check_arrival(family: Family, lines: dict[str, str], expect: dict[str, str]) -> None:
@@ -94,7 +104,9 @@ def _check_arrival(family: Family, lines: dict[str, str], expect: dict[str, str]
             "" if return_url == "-" else return_url,
         )
         assert location == lines.pop("location")
-        assert location.startswith(family.form_action(arrival) + "/")
+        # Without RADIUS the hand-off stays at the portal.
+        origin = family.form_action(arrival) if family.USES_RADIUS else url.rstrip("/")
+        assert location.startswith(origin + "/")
 
 
 def _shown(value: object) -> str | None:

@@ -142,7 +142,7 @@ parameters = st.dictionaries(
 )
 
 
-@given(parameters, st.sampled_from(["coova", "mikrotik"]))
+@given(parameters, st.sampled_from(["coova", "mikrotik", "uspot"]))
 def test_no_query_leads_out_of_the_private_networks(query: dict[str, str], name: str) -> None:
     try:
         found = family(name).read_arrival(query)

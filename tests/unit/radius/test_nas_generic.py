@@ -1,4 +1,9 @@
+import base64
+from collections.abc import Callable
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import radius.nas
 from radius.nas import (
@@ -43,12 +48,40 @@ def test_it_has_no_pages_of_ours() -> None:
 def test_every_family_can_be_used(name: str) -> None:
     make = family(name)
     assert make.LABEL
-    assert 1 <= make.DISCONNECT_PORT <= 65535
+    assert (1 <= make.DISCONNECT_PORT <= 65535) if make.USES_RADIUS else make.DISCONNECT_PORT == 0
     assert make.accept_attributes(limits_of()).startswith(b"\x1b\x06\x00\x00\x0e\x10")
     assert make.read_arrival({}) is None
     keys = radius.nas.SessionKeys("A017-23", "80a00012", None, None, None, None)
     kinds = [kind for kind, _ in make.disconnect_attributes(keys)]
     assert kinds[0] == 1 and 44 in kinds and MESSAGE_AUTHENTICATOR not in kinds
+
+
+@pytest.mark.parametrize("name", family_names())
+def test_a_family_changes_only_what_it_says(name: str) -> None:
+    make = family(name)
+    keys = radius.nas.SessionKeys("A017-23", "80a00012", "10.5.50.254", None, None, None)
+    limits = limits_of(7200, 300, 900, 5_000_000_000, 2000, 512)
+    attributes = make.coa_attributes(keys, limits)
+    assert make.COA in ("none", "limits")
+    assert make.COA_CHANGES <= {"time", "data", "rate"}
+    assert bool(attributes) is (make.COA == "limits") is bool(make.COA_CHANGES)
+    if attributes:
+        named = make.disconnect_attributes(keys)
+        assert attributes[: len(named)] == named
+        told = attributes[len(named) :]
+        assert ("time" in make.COA_CHANGES) is ((27, (7200).to_bytes(4, "big")) in told)
+        changed = make.coa_attributes(keys, limits_of(7200, 300, 900, 6_000_000_000, 2000, 512))
+        assert (changed != attributes) is ("data" in make.COA_CHANGES)
+        changed = make.coa_attributes(keys, limits_of(7200, 300, 900, 5_000_000_000, 128, 512))
+        assert (changed != attributes) is ("rate" in make.COA_CHANGES)
+        assert not {MESSAGE_AUTHENTICATOR, 55} & {kind for kind, _ in attributes}
+
+
+@pytest.mark.parametrize("name", family_names())
+def test_a_family_without_octets_limits_no_data(name: str) -> None:
+    make = family(name)
+    assert make.SENDS_OCTETS or not make.LIMITS_DATA
+    assert make.SENDS_OCTETS or "data" not in make.COA_CHANGES
 
 
 @pytest.mark.parametrize("name", family_names())
@@ -59,11 +92,11 @@ def test_a_family_limits_data_only_if_it_says_so(name: str) -> None:
 
 
 def test_the_families_we_know() -> None:
-    assert {"coova", "generic", "mikrotik"} <= set(family_names())
+    assert family_names() == ("coova", "generic", "mikrotik", "opennds", "uspot")
 
 
 def test_an_unknown_family_is_named_with_those_there_are() -> None:
-    with pytest.raises(ValueError, match="'cisco', expected one of coova, generic, mikrotik"):
+    with pytest.raises(ValueError, match="'cisco', expected one of coova, generic, mikrotik, op"):
         family("cisco")
     with pytest.raises(ValueError, match="unknown gateway family"):
         family("../packet")
@@ -72,7 +105,8 @@ def test_an_unknown_family_is_named_with_those_there_are() -> None:
 def test_an_arrival_is_found_whatever_its_family() -> None:
     uam = {"res": "notyet", "uamip": "10.1.0.1", "uamport": "3990", "mac": "02-AA-BB-CC-DD-01"}
     page = {"mac": "AA:BB:CC:DD:EE:FF", "login": "http://10.5.50.1/login"}
-    for query, name in ((uam, "coova"), (page, "mikrotik")):
+    fas = base64.b64encode(f"hid={'0' * 64}, gatewayaddress=10.10.0.1:2050".encode()).decode()
+    for query, name in ((uam, "coova"), (page, "mikrotik"), ({"fas": fas}, "opennds")):
         arrival = read_arrival(query)
         assert arrival is not None and arrival.family == name
     assert read_arrival({"page": "1"}) is None
@@ -102,6 +136,34 @@ def test_an_arrival_is_found_whatever_its_family() -> None:
 )
 def test_canonical_mac(text: str | None, mac: str | None) -> None:
     assert canonical_mac(text) == mac
+
+
+# How the families write a phone's MAC: CoovaChilli and uspot, RouterOS with each of its
+# radius-mac-format, openNDS, access points with a comma-free mix.
+SPELLINGS = (
+    lambda pairs: "-".join(pairs).upper(),
+    lambda pairs: ":".join(pairs),
+    lambda pairs: ":".join(pairs).upper(),
+    lambda pairs: "-".join(pairs),
+    lambda pairs: "".join(pairs),
+    lambda pairs: "".join(pairs).upper(),
+    lambda pairs: f"{''.join(pairs[:3])}-{''.join(pairs[3:])}".upper(),
+    lambda pairs: f"{''.join(pairs[:3])}:{''.join(pairs[3:])}",
+    lambda pairs: ".".join(pairs[at] + pairs[at + 1] for at in (0, 2, 4)),
+    lambda pairs: "-".join(pairs[at] + pairs[at + 1] for at in (0, 2, 4)).upper(),
+    lambda pairs: " ".join(pairs),
+)
+
+
+@given(st.binary(min_size=6, max_size=6), st.sampled_from(SPELLINGS))
+def test_every_spelling_of_a_mac_is_one(octets: bytes, spell: Callable[[list[str]], str]) -> None:
+    assert canonical_mac(spell([f"{octet:02x}" for octet in octets])) == octets.hex()
+
+
+@given(st.text(max_size=20))
+def test_what_is_called_a_mac_is_twelve_digits(text: str) -> None:
+    mac = canonical_mac(text)
+    assert mac is None or (len(mac) == 12 and set(mac) <= set("0123456789abcdef"))
 
 
 @pytest.mark.parametrize(

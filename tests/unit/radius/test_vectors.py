@@ -193,6 +193,9 @@ def test_the_vector_files_are_found() -> None:
     assert {path.stem for path in FILES} >= {
         "packets-bad",
         "packets-coova",
+        "packets-generic",
+        "packets-mikrotik",
+        "packets-uspot",
         "packets-rfc2865",
         "packets-rfc2866",
         "packets-rfc5997",

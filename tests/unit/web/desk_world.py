@@ -43,6 +43,7 @@ class Samples:
             "session_id": self.session,
             "mac": self.mac,
             "job": self.job,
+            "gateway": f"pos-{self.site.lower()}",
             "kind": "58mm.png",
             "paper": "a4.pdf",
         }

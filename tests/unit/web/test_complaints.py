@@ -133,6 +133,16 @@ def test_the_site_and_the_card_are_known_behind_a_gateway(d: Desk) -> None:
     assert f"/operator/cards/{serial}" in d.sign_in("wayan").get(f"{DESK}/K-0001").html
 
 
+def test_the_card_of_a_known_device_is_not_noted(d: Desk) -> None:
+    code, serial = d.issue(site="WAISAI")
+    card = d.call(lambda: d.node.accounts.card_of_serial(serial, d.node.now()))
+    assert card is not None and d.node.complaints.serial_to_note(card.id, serial) == serial
+    work = d.node.devices.add_known("Mesin", "a45e60123456", "harian", "other", None, "WAISAI")
+    d.do(work)
+    hidden = next(iter(d.node.devices.hidden_cards))
+    assert d.node.complaints.serial_to_note(hidden, "A009-01") is None
+
+
 def test_every_page_leads_to_the_form(d: Desk) -> None:
     for path in ("/", "/terms", "/privacy", "/status", "/complaint"):
         page = Browser().get(d.url + path)

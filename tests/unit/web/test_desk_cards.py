@@ -64,6 +64,19 @@ def last_deed(place: Desk) -> tuple[str, str, str, str]:
 # --- finding ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "typed", ["4829 1730 551", "48291730", "02:aa:bb:cc:dd:01", "4829 1730 5516"]
+)
+def test_what_opens_a_card_or_names_a_phone_stands_in_no_address(
+    place: Desk, sari: Person, typed: str
+) -> None:
+    page = sari.submit(sari.get("/operator/cards"), q=typed)
+    assert page.status == 200 and 'role="alert"' in page.html
+    assert page.url.endswith("/operator/cards/search")
+    # What is not found may be shown as it was typed, so that it can be put right.
+    assert sari.submit(sari.get("/operator/cards"), q="Budi").url.endswith("?q=Budi")
+
+
 def test_a_card_is_found_by_serial_last_four_and_code(place: Desk, sari: Person) -> None:
     code, serial = issue(place)
     find = sari.get("/operator/cards")
@@ -333,6 +346,15 @@ def test_an_amount_that_is_none_comes_back_beside_its_field(
     assert place.shown(serial)["octets_left"] == 2_000_000_000
 
 
+def test_more_than_anybody_means_is_not_added(place: Desk, sari: Person) -> None:
+    _, serial = issue(place)
+    page = act(sari, serial, "top-up", reason="Sekolah", data="1001", data_unit="GB")
+    assert "Paling banyak 1.000 GB sekaligus." in plain(page)
+    assert place.shown(serial)["octets_left"] == 2_000_000_000
+    act(sari, serial, "top-up", reason="Sekolah", data="1000", data_unit="GB")
+    assert place.shown(serial)["octets_left"] == 1_002_000_000_000
+
+
 def test_time_is_only_offered_where_the_card_has_a_time_quota(place: Desk, sari: Person) -> None:
     _, family = issue(place)
     _, daily = issue(place, "harian")
@@ -354,7 +376,7 @@ def test_days_are_added_to_a_card_that_is_over(place: Desk, sari: Person) -> Non
     assert f"Masa pakai kartu {serial} sudah ditambah." in page.text
     assert place.shown(serial)["state"] == "active"
     assert "+3 hari" in plain(page)
-    for typed in ("", "0", "-1", "1,5", "besok", "9" * 9):
+    for typed in ("", "0", "-1", "1,5", "besok", "1001", "9" * 9):
         page = act(sari, serial, "extend", reason="Sakit", days=typed)
         assert page.status == 200 and page.alert, typed
         assert dict(forms_of(page)[0].fields)["days"] == typed
@@ -375,6 +397,8 @@ def test_the_phone_of_a_session_is_blocked(place: Desk, sari: Person) -> None:
     place.do(gateway.settled())
     assert not phone.is_online
     assert last_deed(place)[0] == "device.block"
+    card = sari.get(f"/operator/cards/{serial}")
+    assert "sudah diblokir" in card.text and "Blokir HP ini" not in card.text
     for session in ("", "0", "x", "999999999999"):
         assert sari.get(f"/operator/cards/{serial}/block?session={session}").status == 404
 

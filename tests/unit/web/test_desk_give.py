@@ -136,11 +136,11 @@ def test_an_unknown_profile_is_said_and_gives_nothing(place: Desk) -> None:
 def test_a_card_is_taken_back_within_five_minutes(place: Desk, gateway: PracticeGateway) -> None:
     sari = place.sign_in("sari")
     page, serial, code = give(sari)
-    assert "Bisa ditarik kembali 5 menit lagi" in page.text
+    assert "Masih bisa ditarik kembali selama 5 menit" in page.text
     page = sari.submit(page)
     place.pass_time(70)
     page = sari.get(page.url)
-    assert "Bisa ditarik kembali 3 menit lagi" in page.text
+    assert "Masih bisa ditarik kembali selama 3 menit" in page.text
     page = sari.submit(page, action=f"/operator/give/{serial}/undo")
     assert f"Kartu {serial} ditarik kembali." in page.text
     assert place.shown(serial)["state"] == "revoked"

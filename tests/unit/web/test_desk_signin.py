@@ -1,6 +1,7 @@
 """Signing in at the operator's desk: passwords, PINs, misses, idleness, cookies."""
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import Iterator
 from http.cookies import SimpleCookie
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 
 from portal import passwords
+from portal.errors import DeskError
 from portal.operators import PIN_MISSES, SignInRefused
+from portal.store.audit import Deed
 from tests.unit.web.desk import PASSWORD, Desk, Person, add_operator, desk, forms_of
 from tests.unit.web.village import Page
 
@@ -153,6 +156,12 @@ def test_a_sign_in_ends_after_fifteen_idle_minutes(place: Desk) -> None:
     assert is_in(sari)
     place.pass_time(901)
     assert not is_in(sari)
+    ended = "Waktu masuk Anda sudah habis."
+    page = sari.get("/operator/sign-in")
+    assert ended in page.text
+    page = sari.submit(page, name="sari", password="salah sekali")
+    assert ended not in page.text and page.alert
+    assert ended not in Person(place, "sari").get("/operator/sign-in").text
 
 
 def test_a_page_that_refreshes_itself_keeps_nobody_signed_in(place: Desk) -> None:
@@ -486,3 +495,132 @@ def test_the_desk_speaks_english_on_demand_and_remembers_it(place: Desk) -> None
     page = sari.click(page, "Bahasa Indonesia")
     assert 'html lang="id"' in page.html
     assert 'html lang="id"' in sari.get("/operator/audit").html
+
+
+# --- faults of ours
+
+
+def test_a_fault_of_ours_is_a_page_with_a_number_and_tells_nothing(
+    place: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sari = place.sign_in("sari")
+
+    async def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no such thing: 4829 1730 5516")
+
+    monkeypatch.setattr(place.node.audit, "lines", fail)
+    page = sari.get("/operator/audit")
+    assert page.status == 500
+    number = page.text.partition("Nomor bantuan: ")[2].split(" ")[0]
+    assert number.startswith("K-") and number in caplog.text
+    assert "RuntimeError" in caplog.text and "5516" not in caplog.text
+    assert "Error" not in page.html and "5516" not in page.html
+    assert page.headers["content-security-policy"].startswith("default-src 'none'")
+    assert is_in(sari)
+
+
+def test_many_passwords_at_once_count_each(place: Desk) -> None:
+    async def rush() -> list[str]:
+        async def one(password: str) -> str:
+            try:
+                found = await place.node.operators.sign_in("sari", password, "10.7.0.1")
+            except SignInRefused as error:
+                return error.key
+            return found.name
+
+        return list(await asyncio.gather(*(one("salah") for _ in range(7)), one(PASSWORD)))
+
+    answers = place.do(rush())
+    assert answers.count("sign_in") == 5
+    assert set(answers[5:]) == {"sign_in_wait"}
+
+
+def disk_full() -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorname = "SQLITE_FULL"
+    return error
+
+
+def test_on_a_full_disk_people_come_in_and_are_told_what_was_not_saved(
+    place: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def full(*_: object, **__: object) -> None:
+        raise disk_full()
+
+    store = place.node.operators._store
+    monkeypatch.setattr(store, "record", full)
+    sari = place.sign_in("sari")
+    assert "sign_in operator=sari" in caplog.text
+    # Wrong PINs cannot be counted, so no PIN is looked at; the password still does.
+    known = Person(place, "sari")
+    browser = place.do(place.node.operators.set_pin("sari", "248615", "248615", None))
+    known.cookies["pesisir_desk_browser"] = browser
+    monkeypatch.setattr(store, "browser_missed", full)
+    page = known.submit(known.get("/operator/sign-in"), pin="248615")
+    assert page.status == 503 and "Tidak bisa disimpan" not in page.text
+    assert "penuh atau rusak" in page.text
+    known.submit(page, password=PASSWORD)
+    assert is_in(known)
+    monkeypatch.setattr(place.node.vouchers, "give", full)
+    page = sari.send("/operator/give", {"csrf": csrf_of(place, sari), "profile": "harian"})
+    assert page.status == 503 and "Tidak bisa disimpan" in page.text
+
+    # A mistake of our own is no full disk.
+    async def broken(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("no such table: x")
+
+    monkeypatch.setattr(place.node.vouchers, "give", broken)
+    page = sari.send("/operator/give", {"csrf": csrf_of(place, sari), "profile": "harian"})
+    assert page.status == 500
+
+
+def csrf_of(place: Desk, person: Person) -> str:
+    token = person.cookies["pesisir_desk"]
+    found = place.call(lambda: place.service.desk.desk.sign_ins.find(token))
+    assert found is not None
+    return found.csrf
+
+
+def test_a_pin_that_is_being_looked_at_ends_with_the_password(
+    place: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operators = place.node.operators
+    browser = place.do(operators.set_pin("sari", "248615", "248615", None))
+    before = operators.operator("sari")
+    fits, hashed = operators._fits, operators._hashed
+
+    async def reset_meanwhile(text: str, stored: str) -> bool:
+        is_right = await fits(text, stored)
+        await operators.reset_password("sari", "kepala")
+        return is_right
+
+    async def hashed_and_reset(text: str) -> str:
+        found = await hashed(text)
+        if "135792" in text:
+            await operators.reset_password("sari", "kepala")
+        return found
+
+    try:
+        monkeypatch.setattr(operators, "_fits", reset_meanwhile)
+        with pytest.raises(SignInRefused) as refused:
+            place.do(operators.sign_in_with_pin("248615", browser))
+        assert refused.value.key == "pin_over"
+        # Nor does a browser of the sign-in that ended get a PIN after all.
+        monkeypatch.setattr(operators, "_hashed", hashed_and_reset)
+        with pytest.raises(DeskError):
+            place.do(operators.set_pin("sari", "135792", "135792", None))
+        rows = place.call(
+            lambda: place.node.store.database.all(
+                "SELECT token_hash FROM operator_browser WHERE operator = 'sari'"
+            )
+        )
+        assert rows == []
+    finally:
+        monkeypatch.undo()
+        place.do(
+            operators._store.set_password(
+                *("sari", before.password_hash, False, None, place.node.now()),
+                Deed("test", "operator.password", before.site_id, "sari"),
+            )
+        )
+        operators._by_name["sari"] = before

@@ -1,11 +1,13 @@
 """Devices at the desk: those that need no card, and phones that may not come in."""
 
+import base64
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.unit.web.counter_gateway import CounterGateway
 from tests.unit.web.desk import Desk, Person, desk
 from tests.unit.web.village import Browser, Page, open_internet
 
@@ -46,6 +48,8 @@ def test_a_device_is_added_however_its_number_is_written(d: Desk, mac: str) -> N
     known = d.call(lambda: d.node.devices.known(1))
     assert [(one["mac"], one["alarm_after_s"]) for one in known] == [(MAC, 3_600)]
     assert d.last_deed()["action"] == "device.add" and d.last_deed()["operator"] == "sari"
+    audit = d.enter("sari").get("/operator/audit").text
+    assert "a4:5e:60:12:34:56" in audit and MAC not in audit
 
 
 def test_a_silent_device_is_marked_and_not_while_there_is_no_power(d: Desk) -> None:
@@ -155,3 +159,26 @@ def test_many_devices_stay_within_the_budget(d: Desk) -> None:
     page = sari.get(PATH)
     assert len(page.body) < 30_000 and page.text.count("Buka blokir") == 30
     assert sari.click(page, "Yang lebih lama").text.count("Buka blokir") == 30
+
+
+def test_of_a_blocked_phone_the_audit_and_addresses_have_the_end_only(d: Desk) -> None:
+    """The audit is kept for ever; addresses are remembered by browsers."""
+    sari = d.sign_in("sari")
+    page = block(sari, MAC)
+    deed = d.last_deed()
+    end = f"**:**:**:**:{MAC[8:10]}:{MAC[10:]}"
+    assert (deed["action"], deed["object"]) == ("device.block", end)
+    assert end in page.text
+    token = page.url.partition("n=")[2].split(".")[0]
+    assert MAC[:8] not in base64.urlsafe_b64decode(token + "==").decode().replace(":", "")
+    d.do(d.node.devices.unblock(MAC, 1, "sudah", by="sari"))
+    assert d.last_deed()["object"] == end
+
+
+def test_a_reviewer_does_not_learn_which_phone_has_which_card(d: Desk) -> None:
+    gateway = CounterGateway.at(d, "pos-cari", "127.0.0.41")
+    _, serial = d.issue(site="TANJUNG")
+    gateway.start("cari-1", serial, MAC)
+    path = f"/operator/cards?q={MAC}"
+    assert serial in d.enter("sari").get(path).text
+    assert serial not in d.enter("tinjau").get(path).text

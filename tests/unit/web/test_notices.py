@@ -12,7 +12,7 @@ import pytest
 from portal import commands
 from portal.errors import DeskError
 from portal.notices import AHEAD_MOST_S, KEPT_MOST, WORDS_LONGEST, moment
-from tests.unit.web.desk import Desk, Person, desk
+from tests.unit.web.desk import Desk, Person, desk, forms_of
 from tests.unit.web.village import NOON_AT, ZONE, Browser, Page
 
 PATH = "/operator/announcements"
@@ -200,3 +200,32 @@ def test_one_that_was_ended_before_it_began_was_called_off(d: Desk) -> None:
     made = d.node.notices.live(1)[0].id
     page = sari.submit(page, action=f"{PATH}/{made}/end")
     assert "Dibatalkan hari ini pukul 12.00 WITA." in page.text
+
+
+# --- forms and tabs
+
+
+def test_a_form_is_of_the_site_its_page_was_made_for(d: Desk) -> None:
+    kepala = d.enter("kepala")
+    page = kepala.get(f"{PATH}?site=TANJUNG")
+    # In another tab.
+    kepala.get("/operator/?site=WAISAI")
+    kepala.submit(page, action=PATH, words="Ronda di Tanjung.")
+    assert d.last_deed()["object"] == "TANJUNG"
+    # The site that was chosen last stays chosen.
+    assert "Ronda di Tanjung." not in kepala.get(PATH).text
+    # Whose site it is not, the form does not make it.
+    sari = d.enter("sari")
+    sari.submit(sari.get(PATH), action=PATH, words="Coba.", of_site="WAISAI")
+    assert d.last_deed()["object"] == "TANJUNG"
+
+
+def test_two_forms_of_one_page_are_two_deeds(d: Desk) -> None:
+    sari = d.enter("sari")
+    announce(sari, "Satu.")
+    page = announce(sari, "Dua.")
+    ends = sorted({form.action for form in forms_of(page) if form.action.endswith("/end")})
+    assert len(ends) == 2
+    for action in ends:
+        sari.submit(page, action=action)
+    assert "Satu." not in resident(d) and "Dua." not in resident(d)

@@ -60,18 +60,23 @@ def test_cards_given_and_unused_today_are_counted(d: Desk) -> None:
     d.pass_time(86_400)
     today = d.do(give(3))
     d.do(d.node.vouchers.revoke([today[2]], "hilang"))
+    taken_back = d.do(give(1))[0]
+    d.do(d.node.vouchers.undo_give(taken_back, by="sari"))
     gateway = CounterGateway.at(d, "pos-1", "127.0.0.21")
     gateway.start("0a01", today[0], "02-00-00-00-00-01")
     gateway.start("0a02", yesterday[0], "02-00-00-00-00-02")
     page = d.sign_in("sari").get(HOME)
-    assert fact(page, "Kartu diberikan") == "3"
+    assert fact(page, "Kartu diberikan") == "3", "nobody has the one that was taken back"
     assert fact(page, "Belum dipakai") == "1", "one is used, one revoked"
     assert fact(page, "Sedang memakai") == "2 perangkat"
+    listed = d.sign_in("sari").get("/operator/cards").text
+    assert today[2] in listed and taken_back not in listed
 
 
 def test_this_months_data_counts_open_and_ended_sessions_once_and_no_other_month(d: Desk) -> None:
     gateway = CounterGateway.at(d, "pos-1", "127.0.0.21")
-    _, serial = d.issue(site="TANJUNG")
+    d.set_profile("luas", data_month="100GB")  # nothing is cut off while it counts
+    _, serial = d.issue("luas", site="TANJUNG")
     sari = d.sign_in("sari")
     gateway.start("0a01", serial, "02-00-00-00-00-01", octets=1_000_000_000)
     assert fact(sari.get(HOME), "Data bulan ini") == "1,0 GB"
@@ -191,12 +196,12 @@ def test_a_silent_gateway_is_an_alarm_unless_it_answers_or_has_no_power(d: Desk)
     d.node.link_watch._touched[gateway_id] = Look("up", d.node.now(), d.node.now())
     page = sari.get(HOME)
     assert fact(page, "Gateway pos-1") == "● Menjawab, belum ada laporan"
-    assert "Semua baik." in page.text
+    assert "Tidak ada masalah yang terlihat." in page.text
     d.node.link_watch._touched[gateway_id] = Look("down", d.node.now(), d.node.now())
     d.do(d.node.admin.set_site("TANJUNG", {"power_window": "06:00-18:00"}))
     page = sari.get(HOME)
-    assert fact(page, "Gateway pos-1") == "○ Diam, di luar jam listrik"
-    assert "Sekarang di luar jam listrik." in page.text and "diam sejak" not in page.text
+    assert fact(page, "Gateway pos-1") == "○ Diam, di luar jam menyala"
+    assert "Sekarang di luar jam menyala." in page.text and "diam sejak" not in page.text
 
 
 def test_wrong_codes_of_a_day_are_counted_and_told_over_two_hundred(d: Desk) -> None:

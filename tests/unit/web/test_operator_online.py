@@ -90,7 +90,7 @@ def test_the_list_is_in_order_of_arrival_or_of_data(d: Desk) -> None:
 def test_hundreds_of_sessions_come_in_pages_and_a_page_stays_small(d: Desk) -> None:
     gateway = CounterGateway.at(d, "pos-dermaga", "127.0.0.21")
     for n in range(65):
-        online(d, gateway, f"{n + 1:04x}", 1_234_000_000)
+        online(d, gateway, f"{n + 1:04x}", 412_300_000)
         d.pass_time(1)
     sari = d.sign_in("sari")
     first = sari.get(LIST)
@@ -173,7 +173,7 @@ def test_a_yes_without_an_end_is_no_end(d: Desk) -> None:
 @pytest.mark.parametrize(
     ("cause", "words"),
     [
-        (503, "tidak (NAK): gateway tidak mengenal sesi ini (503)"),
+        (504, "tidak (NAK): sesi tidak bisa dihentikan (504)"),
         (506, "tidak (NAK): gateway sedang penuh (506)"),
         (999, "tidak (NAK): kode 999"),
         (None, "tidak (NAK): tanpa alasan"),
@@ -187,6 +187,18 @@ def test_a_refusal_is_shown_with_its_cause(d: Desk, cause: int | None, words: st
     page = until(sari, cut(sari).url, lambda page: "menolak" in page.text)
     assert "Gateway menolak. Sesi masih terbuka." in page.text
     assert words in page.text
+
+
+def test_a_gateway_that_knows_no_such_session_ends_it(d: Desk) -> None:
+    gateway = CounterGateway.at(d, "pos-1", "127.0.0.21")
+    gateway.answer, gateway.error_cause = "nak", 503
+    online(d, gateway)
+    sari = d.sign_in("sari")
+    page = until(sari, cut(sari).url, lambda page: "Dianggap putus" in page.text)
+    assert "Gateway bilang sesi ini tidak ada lagi." in page.text
+    assert "tidak (NAK): gateway tidak mengenal sesi ini (503)" in page.text
+    assert "gateway tidak mengenal sesi ini lagi" in page.text
+    assert "Tidak ada yang memakai sekarang." in sari.get(LIST).text
 
 
 def test_silence_is_first_a_wait_and_then_no_answer(d: Desk) -> None:
@@ -293,6 +305,9 @@ def test_every_disconnect_is_in_the_audit_also_the_command_lines(d: Desk) -> Non
         serial,
     )
     assert deed["site_id"] == d.node.admin.site("TANJUNG").id and "pos-1" in deed["details"]
+    for path in (f"/operator/cards/{serial}", "/operator/audit"):
+        told = sari.get(path).text
+        assert "Memutus HP di pos-1" in told and "session" not in told, path
     second = online(d, gateway, "0a02")
     session_id = d.call(lambda: next(d.node.sessions.open_sessions()).session.id)
     answer = d.do(d.node.history.disconnect(session_id))

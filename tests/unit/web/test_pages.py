@@ -142,6 +142,7 @@ def test_an_error_of_ours_is_a_page_with_a_number_that_the_log_has(
     node = place.node
     application = build(
         door=node.door,
+        captivities=node.captivities,
         admin=node.admin,
         backhaul=lambda: node.backhaul,
         http=node.settings.http,

@@ -118,7 +118,7 @@ def test_the_form_remembers_forty_and_the_profile_given_last(place: Desk) -> Non
     ("typed", "sentence"),
     [
         ({"count": "0"}, "Jumlah kartu 0 tidak bisa."),
-        ({"count": "10001"}, "Jumlah kartu 10001 tidak bisa."),
+        ({"count": "10001"}, "Jumlah kartu 10.001 tidak bisa. Pilih 1 sampai 10.000."),
         ({"count": "-5"}, "Jumlah kartu harus angka"),
         ({"count": "empat"}, "Jumlah kartu harus angka"),
         ({"count": ""}, "Jumlah kartu harus angka"),
@@ -159,7 +159,7 @@ def test_a_thousand_may_have_a_dot_and_a_date_slashes(place: Desk, sari: Person)
     page = sari.submit(
         form(sari), profile="keluarga", count="10.001", use_before="1/2/2027", layout="58mm"
     )
-    assert "Jumlah kartu 10001 tidak bisa." in page.alert
+    assert "Jumlah kartu 10.001 tidak bisa." in page.alert
     make(sari, use_before="1/2/2027")
     rows = place.call(
         lambda: place.node.store.database.all(
@@ -236,6 +236,19 @@ def test_a_big_batch_is_told_step_by_step_and_the_desk_goes_on(
 
 
 # --- once more
+
+
+def test_a_sheet_printed_again_belongs_to_the_site_of_its_cards(place: Desk, sari: Person) -> None:
+    batch = re.search(r"Cetak ([A-Z][0-9]{3})", make(sari).text)
+    assert batch is not None
+    kepala = place.enter("kepala")
+    kepala.get("/operator/?site=WAISAI")
+    page = ready(kepala, kepala.submit(kepala.get(f"/operator/sheets/{batch[1]}")))
+    path = urljoin(page.url, page.links["Unduh PDF"])
+    wayan = place.enter("wayan")
+    assert wayan.request("GET", path).status == 404
+    assert batch[1] not in wayan.get("/operator/sheets").text
+    assert sari.request("GET", path).body.startswith(b"%PDF")
 
 
 def test_a_sheet_is_printed_again_unchanged_without_cards_that_are_out(

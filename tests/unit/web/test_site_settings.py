@@ -69,7 +69,7 @@ def test_what_an_operator_sets_is_what_residents_read_and_is_recorded(d: Desk) -
     assert (site.power_window, site.opening_hours) == ("18:00-23:30", "08:00-12:00,13:00-15:00")
 
     audit = d.sign_in("sari").get("/operator/audit").text
-    assert "Jam menyala: 18:00-23:00 -> 18:00-23:30; Petugas yang membantu: Ibu Sari" in audit
+    assert "Jam menyala: 18.00-23.00 → 18.00-23.30; Petugas yang membantu: Ibu Sari" in audit
     assert "power_window" not in audit
 
     form = resident(d)
@@ -238,7 +238,7 @@ def test_an_operator_changes_the_hours_of_a_profile(d: Desk) -> None:
     sari = d.sign_in("sari")
     assert "500 MB per hari, 2 jam per hari" in sari.get(PATH).text.replace("\xa0", " ")
     page = profile(sari, "harian", hours="06.00-22.00")
-    assert "Paket harian sudah diubah." in page.text
+    assert "Kartu harian sudah diubah." in page.text
     assert "pukul 06.00–22.00 WITA" in page.text
     assert d.node.admin.profile("harian").hours == "06:00-22:00"
     deed = d.last_deed()
@@ -254,7 +254,7 @@ def test_an_operator_touches_no_other_limit(d: Desk) -> None:
     path = f"{PATH}/profile/harian"
     assert "Data per hari" not in sari.get(path).text
     page = profile(sari, "harian", data_day="99GB", was_data_day="500MB")
-    assert "Batas paket hanya bisa diubah admin." in page.alert
+    assert "Isi jenis kartu hanya bisa diubah admin." in page.alert
     assert d.node.admin.profile("harian").data_day_octets == 500_000_000
 
 
@@ -266,6 +266,8 @@ def test_an_admin_changes_any_limit_and_a_mistake_is_named(d: Desk) -> None:
     assert changed.rate_down_kbps == 2_000
     details = d.last_deed()["details"]
     assert "data_day: 500MB -> 750MB" in details and "time_day: 2h -> none" in details
+    audit = kepala.get("/operator/audit").text.replace("\xa0", " ")
+    assert "Data per hari: 500 MB → 750 MB; " in audit and "Waktu per hari: 2 jam → -; " in audit
     page = kepala.get(f"{PATH}/profile/harian")
     assert 'value="15 menit"' in page.html and "yes</option>" not in page.html
     profile(kepala, "harian", idle="1 jam 30 menit", valid="30 hari", when_used_up="128k")
