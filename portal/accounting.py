@@ -103,7 +103,9 @@ class Accounting:
                 *(gateway.name, status.hex(), bool(raw_id)),
             )
             return b""
-        report = reports.report(packet, kind, happened_at, is_swapped=gateway.is_swapped(family, packet))
+        report = reports.report(
+            packet, kind, happened_at, is_swapped=gateway.is_swapped(family, packet)
+        )
         if report.has_gigawords and not gateway.sends_gigawords:
             self._learned_gigawords(gateway.id)
         acct_session_id = raw_id.decode("utf-8", "backslashreplace")
@@ -269,7 +271,7 @@ class Accounting:
         return live
 
     def _live(self, session: Session, card: Card | None) -> Live:
-        interim_s = 300
+        interim_s, profile = 300, None
         if card is not None:
             profile = self._admin.profiles_by_name[card.account.profile]
             interim_s = interim_of_session_s(profile, session.id)
@@ -279,6 +281,7 @@ class Accounting:
             serial="" if card is None else card.serial,
             interim_s=interim_s,
             heard_s=self._elapsed_s(),
+            profile=profile,
         )
 
     def resume(self, session: Session) -> None:

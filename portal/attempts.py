@@ -157,7 +157,7 @@ class Attempts:
 
     async def stored(self, number: int) -> Attempt | None:
         """An attempt from memory, else from disk; None when it is too old or never was."""
-        known = self.by_number(number)
+        known = self.by_number(number) or self._dirty.get(number)
         if known is None:
             row = await self._store.action(number)
             known = None if row is None else self._read(row)
@@ -165,7 +165,23 @@ class Attempts:
 
     async def of_gateway(self, gateway_id: int, limit: int) -> list[Attempt]:
         """What a gateway was asked last, newest first, with what came of it until now."""
-        return [self._read(row) for row in await self._store.of_gateway(gateway_id, limit)]
+        found = {
+            row["id"]: self._read(row) for row in await self._store.of_gateway(gateway_id, limit)
+        }
+        # What was asked or answered a moment ago is not on disk yet.
+        for attempt in self._newest.values():
+            if attempt.gateway_id == gateway_id:
+                found[attempt.number] = attempt
+        return sorted(found.values(), key=lambda one: -one.number)[:limit]
+
+    async def forget_before(self, at: int) -> int:
+        """Drop what was asked before a moment; return how many rows."""
+        for key, attempt in list(self._newest.items()):
+            if attempt.asked_at < at:
+                del self._newest[key]
+        while self.of_people and self.of_people[0].asked_at < at:
+            self.of_people.popleft()
+        return await self._store.forget_before(at)
 
     def _read(self, row: Row) -> Attempt:
         voucher_id = row["voucher_id"]

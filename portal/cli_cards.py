@@ -238,7 +238,8 @@ def _replaced_text(batch: dict[str, Any]) -> str:
 def top_up_voucher(words: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Let a card use more today, this week and month, and in total.
 
-    A card that was used up works again at once; a phone that is online gets it with its next login.
+    A card that was used up works again at once; a phone that is online gets it at once where its
+    gateway can be told, else with its next login.
     """
     if options["data"] is None and options["time"] is None:
         raise click.UsageError("nothing to add; expected --data, --time or both")

@@ -140,9 +140,8 @@ class Node:
             soon=lambda: self.commit.soon(),
             outages=self.store.outages(self.now() - OUTAGES_KEPT_S),
         )
-        actions = ActionStore(database)
         self.attempts = Attempts(
-            actions,
+            ActionStore(database),
             self.admin,
             now=self.now,
             soon=lambda: self.commit.soon(),
@@ -348,7 +347,7 @@ class Node:
             self.store,
             self.accounts,
             complaints,
-            actions,
+            self.attempts,
             days=settings.privacy.personal_days,
             now=self.now,
         )

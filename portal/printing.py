@@ -307,7 +307,7 @@ def poster_cell(words: PosterWords, measure: Measure) -> Cell:
 
 # --- PNG ---------------------------------------------------------------------------------------
 
-_BOLD, _BOLD_WORDS = 0.018, 0.006
+_BOLD, _BOLD_WORDS = 0.018, 0.007
 """The font that comes with the image library has one weight; bold is drawn with so much of the
 size around it. Words get less, else the dots of their i and j run into the strokes."""
 _PNG_SIGNS = {"\xa0": " ", "\u2013": "-", "\u2014": "-", "\xb7": "-", "\u2022": "-"}

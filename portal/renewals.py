@@ -43,6 +43,9 @@ TIME, DATA, RATE = "time", "data", "rate"
 EVERYTHING = frozenset((TIME, DATA, RATE))
 CHANGE_TRIES = 3
 """A CoA-Request without answer is sent again at the session's next reports, in all so often."""
+CHANGED = 0
+"""`Renewed.until_at` of a session for which people changed something."""
+SAME_S = 30
 OVERDUE_S = 60
 """A gateway that keeps Session-Timeout has ended a session and said so by then."""
 THROTTLE_SEEN_S = 60
@@ -106,8 +109,9 @@ class Renewals:
     # -- with every report -----------------------------------------------------------------
 
     def attributes(self, live: Live, gateway: Gateway, now: int) -> bytes:
-        """What the Accounting-Response of this session's report carries: its limits once they were
-        decided anew, every time, for any one answer may be lost. For families in `answering`."""
+        """What the Accounting-Response of this session's report carries: its limits once they are
+        not those of its Accept, every time, for any one answer may be lost. For families in
+        `answering`."""
         account = live.account
         if account is None or live.wants_disconnect or live.session.is_superseded:
             return b""
@@ -206,8 +210,10 @@ class Renewals:
                 self._changed(live, changes, "profile")
 
     def _changed(self, live: Live, changes: frozenset[str], why: str) -> None:
+        # From now on its limits are news, even if the next decision is the same to the octet.
         if live.renewed is not None:
-            live.renewed.until_at = 0
+            live.renewed.until_at = CHANGED
+        live.profile = None
         gateway = self._admin.gateways_by_id.get(live.session.gateway_id)
         if gateway is None or live.session.is_superseded:
             return
@@ -287,11 +293,21 @@ class Renewals:
                 # card's other phones get nothing: it ends with its window.
                 return None
         octets = None if grant.octets is None else session.octets + grant.octets
-        counted_s = None if grant.held_s is None else session.counted_s + grant.held_s
+        counted_s = None
+        if grant.held_s is not None:
+            rest_s = SESSION_TIMEOUT_MAX_S - session.session_time_s
+            counted_s = session.counted_s + max(0, min(grant.held_s, rest_s))
         if DATA not in can:
             octets = session.granted_octets
         if TIME not in can:
             counted_s = session.granted_s
+        old = live.renewed
+        is_news = (
+            (old is not None and old.is_news)
+            or profile is not live.profile
+            or octets != session.granted_octets
+            or _is_other_s(counted_s, session.granted_s)
+        )
         self._set_aside(live, account, octets, counted_s)
         interim_s = interim_of_session_s(profile, live.session.id)
         live.interim_s = max(live.interim_s, interim_s)
@@ -309,15 +325,16 @@ class Renewals:
             grant.rate_up_kbps,
         )
         is_shared = profile.devices > 1 and (octets is not None or counted_s is not None)
-        old = live.renewed
+        is_told = is_news and gateway.family in self.answering
         live.renewed = Renewed(
             profile=profile,
-            until_at=0 if is_shared else account.usage.tally("day", now).end_at,
+            until_at=now if is_shared else account.usage.tally("day", now).end_at,
             rest=account.usage.total_octets - session.octets,
             octets=octets,
             counted_s=counted_s,
             is_throttled=grant.is_throttled,
-            told=_told(gateway.family, limits) if gateway.family in self.answering else b"",
+            is_news=is_news,
+            told=_told(gateway.family, limits) if is_told else b"",
         )
         if old is not None:
             live.renewed.owed, live.renewed.tries = old.owed, old.tries
@@ -399,6 +416,13 @@ class Renewals:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _is_other_s(wanted: int | None, granted: int | None) -> bool:
+    """Whether two time limits differ by more than clocks and rounding make."""
+    if wanted is None or granted is None:
+        return wanted is not granted
+    return abs(wanted - granted) > SAME_S
 
 
 def _more(granted: int | None, wanted: int | None) -> int | None:

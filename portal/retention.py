@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 
 from portal.accounts import Accounts
-from portal.store.actions import ActionStore
+from portal.attempts import Attempts
 from portal.store.complaints import ComplaintStore
 from portal.store.node import NodeStore
 
@@ -28,7 +28,7 @@ class Retention:
         store: NodeStore,
         accounts: Accounts,
         complaints: ComplaintStore,
-        actions: ActionStore,
+        attempts: Attempts,
         *,
         days: int,
         now: Callable[[], int],
@@ -36,7 +36,7 @@ class Retention:
         self._store = store
         self._accounts = accounts
         self._complaints = complaints
-        self._actions = actions
+        self._attempts = attempts
         self._days = days
         self._now = now
 
@@ -53,7 +53,7 @@ class Retention:
         self._accounts.forget_phones_before(before_at)
         phones = await self._store.forget_phones(before_at)
         contacts = await self._complaints.forget_contacts(before_at)
-        await self._actions.forget_before(before_at)
+        await self._attempts.forget_before(before_at)
         if total or phones or contacts:
             log.info(
                 "personal_parts_erased sessions=%d phones=%d contacts=%d", total, phones, contacts

@@ -280,8 +280,8 @@ class Service:
             ("acct", self.radius.acct_addresses),
         ):
             parts.extend(f"{name}={_address(*address[:2])}" for address in addresses)
-        parts.append(f"url={self.node.portal_url()}")
         parts.extend(f"desk={url}" for url in self.desk_urls())
+        parts.append(f"url={self.node.portal_url()}")
         return " ".join(parts)
 
     async def stop(self) -> None:

@@ -36,8 +36,10 @@ class Renewed:
     """What the session may use in all, as the node counts it; None = unlimited."""
     counted_s: int | None
     is_throttled: bool
+    is_news: bool
+    """They are not those of its Accept."""
     told: bytes
-    """The same for an Accounting-Response; empty where the gateway takes none there."""
+    """The same for an Accounting-Response; empty where they are no news, or none is taken there."""
     owed: str = ""
     """Why a CoA-Request has to be sent again; empty: none has."""
     tries: int = 0
@@ -67,6 +69,8 @@ class Live:
     wants_disconnect: bool = False
     asked_s: float = float("-inf")
     """Elapsed-time reading of the last Disconnect-Request."""
+    profile: Profile | None = None
+    """Of its card, when the session was first heard of; None without a card."""
     renewed: Renewed | None = None
     """Limits decided since its Accept; None while that stands."""
 

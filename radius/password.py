@@ -22,8 +22,7 @@ def reveal(hidden: bytes, authenticator: bytes, secret: bytes) -> bytes | None:
     else:
         chain = authenticator + hidden[:-BLOCK_OCTETS]
         stream = b"".join(
-            md5(secret + chain[at : at + 16]).digest()
-            for at in range(0, size, BLOCK_OCTETS)
+            md5(secret + chain[at : at + 16]).digest() for at in range(0, size, BLOCK_OCTETS)
         )
     plain = int.from_bytes(hidden, "big") ^ int.from_bytes(stream, "big")
     return plain.to_bytes(size, "big").rstrip(b"\0")

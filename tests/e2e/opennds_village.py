@@ -11,6 +11,7 @@ passed. Needs root, and the tools in TOOLS.
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,7 +26,9 @@ from typing import Any, Self
 from tests.e2e.command import PROGRAM, RunningNode, pesisir
 
 TOOLS = ["opennds", "ndsctl", "dnsmasq", "nft", "iptables", "ip", "busybox", "curl"]
-TOOLS += ["nsenter", "unshare", "sysctl"]
+TOOLS += ["nsenter", "unshare", "setpriv", "sysctl"]
+# What a test that was killed leaves behind ends by itself.
+WITH_US = ("setpriv", "--pdeathsig", "KILL")
 PHONE_MAC = "02:aa:bb:cc:dd:01"
 PORTAL = "http://10.20.0.2:8080"
 INTERNET = "203.0.113.10"
@@ -65,9 +68,9 @@ mount --bind /mnt/etc /etc
 mount --bind /mnt/leases /var/lib/misc
 mount --bind {busybox} {shell}
 /usr/sbin/nft -f /mnt/tally.nft
-dnsmasq --conf-file=/dev/null --no-hosts --no-resolv --address=/#/{internet} --user=root \
+setpriv --pdeathsig KILL dnsmasq --keep-in-foreground --conf-file=/dev/null --no-hosts --no-resolv --address=/#/{internet} --user=root \
     --interface=lan0 --bind-interfaces --dhcp-range=10.10.0.50,10.10.0.99,1h \
-    --dhcp-leasefile=/var/lib/misc/dnsmasq.leases --pid-file=/run/dnsmasq.pid
+    --dhcp-leasefile=/var/lib/misc/dnsmasq.leases --pid-file=/run/dnsmasq.pid &
 echo ready
 exec /bin/sleep 3600
 """
@@ -212,6 +215,7 @@ class OpenndsVillage:
         self.close()
 
     def _build(self) -> None:
+        _forget_the_dead()
         for place in ("phone", "gw", "node", "inet"):
             self._ip("netns", "add", self.name(place))
             self._ip("-n", self.name(place), "link", "set", "lo", "up")
@@ -258,6 +262,7 @@ class OpenndsVillage:
         )
         holder = subprocess.Popen(
             [
+                *WITH_US,
                 *("ip", "netns", "exec", self.name("gw")),
                 *("unshare", "--mount", "--propagation", "private", "/bin/bash", "-c", script),
             ],
@@ -309,7 +314,7 @@ class OpenndsVillage:
         prefix = ["ip", "netns", "exec", self.name(place)] if place != "gateway" else self.enter()
         with open(self.directory / (log or "processes.log"), "ab") as file:
             process = subprocess.Popen(
-                [*prefix, *words], stdin=subprocess.DEVNULL, stdout=file, stderr=file
+                [*WITH_US, *prefix, *words], stdin=subprocess.DEVNULL, stdout=file, stderr=file
             )
         self._processes.append(process)
         return process
@@ -367,7 +372,7 @@ class OpenndsVillage:
 
     def start_agent(self) -> None:
         """Start our program with nothing but BusyBox's tools before it in the path."""
-        words = [*self.enter("/mnt/applets"), "/mnt/agent.sh", "run"]
+        words = [*WITH_US, *self.enter("/mnt/applets"), "/mnt/agent.sh", "run"]
         with open(self.directory / "agent.log", "ab") as log:
             self.agent = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self._processes.append(self.agent)
@@ -413,7 +418,7 @@ class OpenndsVillage:
 
     def start_node(self) -> None:
         """Start the node, and wait until it is ready."""
-        prefix = ["ip", "netns", "exec", self.name("node")]
+        prefix = [*WITH_US, "ip", "netns", "exec", self.name("node")]
         self.node = RunningNode(self.node_directory, program=[*prefix, *PROGRAM])
 
     def stop_node(self, number: signal.Signals = signal.SIGTERM) -> None:
@@ -462,6 +467,19 @@ class OpenndsVillage:
         listed = self.on_gateway("/usr/sbin/nft", "-j", "list", "counters", "table", "ip", "tally")
         counters = [one["counter"] for one in json.loads(listed)["nftables"] if "counter" in one]
         return Tally(**{one["name"]: one["bytes"] for one in counters})
+
+
+def _forget_the_dead() -> None:
+    """Remove the names of empty namespaces whose test was killed."""
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True)
+    for line in listed.stdout.splitlines():
+        found = re.match(r"(pes([0-9]+)(?:phone|gw|node|inet))\b", line)
+        if found is None or Path(f"/proc/{found[2]}").exists():
+            continue
+        inside = subprocess.run(["ip", "netns", "pids", found[1]], capture_output=True, check=False)
+        if not inside.stdout.strip():
+            subprocess.run(["ip", "netns", "del", found[1]], capture_output=True, check=False)
+            shutil.rmtree(f"/etc/netns/{found[1]}", ignore_errors=True)
 
 
 def _replaced(text: str, old: str, new: str) -> str:

@@ -180,7 +180,8 @@ def test_a_card_is_accepted_with_its_limits(place: Place, auth: Address) -> None
     assert answer.kind == "Access-Accept"
     assert answer.attributes[0][0] == "Message-Authenticator"
     assert answer["User-Name"] == serial
-    assert (answer["Idle-Timeout"], answer["Acct-Interim-Interval"]) == ("900", "300")
+    assert answer["Idle-Timeout"] == "900"
+    assert 300 <= int(answer["Acct-Interim-Interval"]) <= 330
     assert 0 < int(answer["Session-Timeout"]) <= 86_400
     assert 3 <= len(answer["Class"]) - 2 <= 128 and answer["Class"].startswith("0x")
     # FreeRADIUS calls the vendor ChilliSpot in one version and CoovaChilli in the next.
