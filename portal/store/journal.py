@@ -15,8 +15,9 @@ import msgspec
 from portal.store.batch import BATCH_SQL, Batch
 from portal.store.db import Database, Statement, Transaction
 
-SETTLE_AT_ROWS = 2_000
-"""Changed rows that are settled without waiting for the half minute: some 30 ms of work."""
+SETTLE_AT_ROWS = 400
+"""Changed rows that are settled without waiting for the half minute: a few milliseconds of work, in
+which no commit can begin."""
 JOURNALED = ("sessions", "counters", "usage", "site_usage", "accounts", "devices")
 _SQL = dict(BATCH_SQL)
 _INSERT = "INSERT INTO journal (changes) VALUES (?)"
