@@ -110,7 +110,7 @@ class _Agent:
     commands: dict[str, _Command] = field(default_factory=dict)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     returns: dict[tuple[str, str], float] = field(default_factory=dict)
-    """(MAC, hid) -> elapsed-time reading of the last question whether that phone may return."""
+    """(MAC, hid) -> elapsed-time reading of its last login, or question whether it may return."""
 
 
 class _Way:
@@ -321,10 +321,15 @@ class Opennds:
             return
         if len(self._tasks) >= MAX_MAC_RETURNS:
             return
-        agent.returns[(phone, hid)] = elapsed_s
+        self._note_return(agent, phone, hid)
+        self._keep(self._let_return(gateway, phone, hid))
+
+    def _note_return(self, agent: _Agent, mac: str, hid: str) -> None:
+        """For a while nobody asks whether this phone may return: it has just been asked, or it logs
+        in."""
+        agent.returns[(mac, hid)] = self._elapsed_s()
         while len(agent.returns) > CLIENTS_KEPT:
             del agent.returns[next(iter(agent.returns))]
-        self._keep(self._let_return(gateway, phone, hid))
 
     def _know(self, agent: _Agent, mac: str, client: Client) -> None:
         agent.clients[mac] = client
@@ -375,6 +380,8 @@ class Opennds:
         """
         if _HID.fullmatch(hid) is None or not user_name or not password:
             return "reject"
+        # What the program saw before this login must not let the phone in a second time.
+        self._note_return(self._agent(gateway), mac, hid)
         future = await self._ask_to_enter(
             gateway, mac, hid, user_name, password, SERVICE_TYPE_LOGIN
         )
@@ -383,6 +390,7 @@ class Opennds:
         if isinstance(future, str):
             return future
         result = await self._result(future, LOG_IN_WITHIN_S)
+        self._note_return(self._agent(gateway), mac, hid)
         if result is None:
             log.warning("agent_silent gateway=%s; expected its program to listen", gateway.name)
             return "timeout"

@@ -68,8 +68,9 @@ mount --bind /mnt/etc /etc
 mount --bind /mnt/leases /var/lib/misc
 mount --bind {busybox} {shell}
 /usr/sbin/nft -f /mnt/tally.nft
-setpriv --pdeathsig KILL dnsmasq --keep-in-foreground --conf-file=/dev/null --no-hosts --no-resolv --address=/#/{internet} --user=root \
-    --interface=lan0 --bind-interfaces --dhcp-range=10.10.0.50,10.10.0.99,1h \
+setpriv --pdeathsig KILL dnsmasq --keep-in-foreground --conf-file=/dev/null --no-hosts \
+    --no-resolv --address=/#/{internet} --user=root --interface=lan0 --bind-interfaces \
+    --dhcp-range=10.10.0.50,10.10.0.99,1h \
     --dhcp-leasefile=/var/lib/misc/dnsmasq.leases --pid-file=/run/dnsmasq.pid &
 echo ready
 exec /bin/sleep 3600

@@ -365,6 +365,18 @@ def test_a_phone_that_is_remembered_returns_by_itself(place: Village, agent: Age
     assert len(agent.sessions) == 1
 
 
+def test_what_was_seen_before_a_login_does_not_let_the_phone_in_twice(
+    place: Village, agent: Agent
+) -> None:
+    agent.listen()
+    _, serial = log_in(place, agent)
+    agent.talk(f"see {MAC} {IP} {HID}")
+    agent.talk()
+    assert len([words for words in agent.commands if words[0] == "auth"]) == 1
+    [session] = sessions(place)
+    assert session.is_open and not session.is_superseded
+
+
 def test_words_that_are_lost_late_or_repeated_change_no_total(place: Village, agent: Agent) -> None:
     agent.listen()
     _, serial = log_in(place, agent)
