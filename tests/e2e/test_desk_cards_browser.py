@@ -5,8 +5,6 @@ fail.
 """
 
 import io
-import os
-import shutil
 from collections.abc import Iterator
 from typing import Literal
 
@@ -14,14 +12,14 @@ import pytest
 import zxingcpp
 from PIL import Image
 from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import Page, Request, sync_playwright
+from playwright.sync_api import Page, Request
 
 from portal.practice import PracticeGateway
 from portal.practice_phone import Phone
+from tests.e2e.chromium import needs_chromium
 from tests.unit.web.desk import PASSWORD, Desk, desk
 from tests.unit.web.village import Browser, open_internet
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PHONE = (360, 640)
 SIZES = ((320, 568), PHONE, (1280, 800))
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
@@ -30,22 +28,7 @@ QR_LEAST_PX = 227
 DIGITS_LEAST_PX = 40
 TAP_LEAST_PX = 48
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and os.environ.get("CI") != "true",
-    reason="Chromium is not installed (Debian package: chromium)",
-)
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    assert CHROMIUM is not None, "CI=true and no Chromium: install the Debian package chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
-        )
-        yield browser
-        browser.close()
+pytestmark = needs_chromium
 
 
 # Started after Chromium: a thread that forks while the node's runs would be a risk.

@@ -18,20 +18,16 @@ import pytest
 from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import BrowserContext, Page
 
-from tests.e2e.test_pages_browser import CHROMIUM, SCHEMES, chromium
+from tests.e2e.chromium import needs_chromium
+from tests.e2e.test_pages_browser import SCHEMES
 from tests.unit.web.desk import PASSWORD, Desk, desk
 from tests.unit.web.desk_world import Samples, fill
-
-__all__ = ["chromium"]
 
 PHONE, SMALL, WIDE = (360, 640), (320, 568), (1280, 800)
 MOST_OCTETS = 30_000
 SHOTS = os.environ.get("PESISIR_SCREENSHOTS")
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and os.environ.get("CI") != "true",
-    reason="Chromium is not installed (Debian package: chromium)",
-)
+pytestmark = needs_chromium
 
 MEASURE = """() => {
   const luminance = ([r, g, b]) => {

@@ -6,19 +6,18 @@ fail.
 """
 
 import os
-import shutil
 from collections.abc import Iterator
 from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
+from tests.e2e.chromium import needs_chromium
 from tests.e2e.test_pages_browser import MEASURE
 from tests.unit.web.desk import PASSWORD, Desk, desk
 from tests.unit.web.village import Browser
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PHONE = (360, 640)
 SIZES = ((320, 568), PHONE, (1280, 800))
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
@@ -26,22 +25,7 @@ DESK_OCTETS = 30_000
 RESIDENT_OCTETS = 14_000
 DAY_S = 86_400
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and os.environ.get("CI") != "true",
-    reason="Chromium is not installed (Debian package: chromium)",
-)
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    assert CHROMIUM is not None, "CI=true and no Chromium: install the Debian package chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
-        )
-        yield browser
-        browser.close()
+pytestmark = needs_chromium
 
 
 # Started after Chromium: a thread that forks while the node's runs would be a risk.

@@ -16,20 +16,16 @@ from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import Page, expect
 
 from portal.link_watch import Look
-from tests.e2e.test_pages_browser import CHROMIUM, MEASURE, chromium
+from tests.e2e.chromium import needs_chromium
+from tests.e2e.test_pages_browser import MEASURE
 from tests.unit.web.counter_gateway import CounterGateway
 from tests.unit.web.desk import PASSWORD, Desk, desk
-
-__all__ = ["chromium"]
 
 PHONE, WIDE = (360, 640), (1280, 800)
 MOST_OCTETS = 30_000
 SHOTS = os.environ.get("PESISIR_SCREENSHOTS")
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and os.environ.get("CI") != "true",
-    reason="Chromium is not installed (Debian package: chromium)",
-)
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")

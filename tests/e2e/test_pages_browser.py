@@ -4,44 +4,27 @@ Needs Debian's Chromium. Where it is missing the tests are skipped in plain sigh
 fail.
 """
 
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pytest
 from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import BrowserContext, Page, sync_playwright
+from playwright.sync_api import BrowserContext, Page
 
 from portal.domain.voucher import make_code
 from portal.practice import PracticeGateway
 from portal.practice_phone import Phone
+from tests.e2e.chromium import needs_chromium
 from tests.unit.web.village import Browser, Village, open_internet, village
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SIZES = ((320, 568), (360, 640))
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 MOST_OCTETS = 14_000
 WRONG = make_code(71_000_000_000)
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and os.environ.get("CI") != "true",
-    reason="Chromium is not installed (Debian package: chromium)",
-)
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    assert CHROMIUM is not None, "CI=true and no Chromium: install the Debian package chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
-        )
-        yield browser
-        browser.close()
+pytestmark = needs_chromium
 
 
 # Started after Chromium: a thread that forks while the node's runs would be a risk.

@@ -8,7 +8,6 @@ fail.
 import io
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -16,33 +15,18 @@ from typing import Literal
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
+from tests.e2e.chromium import needs_chromium
 from tests.unit import print_samples as samples
 from tests.unit.web.desk import PASSWORD, Desk, desk
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PHONE, WIDE = (360, 640), (1280, 800)
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 MOST_OCTETS = 30_000
 TAP_LEAST_PX = 48
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and os.environ.get("CI") != "true",
-    reason="Chromium is not installed (Debian package: chromium)",
-)
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    assert CHROMIUM is not None, "CI=true and no Chromium: install the Debian package chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
-        )
-        yield browser
-        browser.close()
+pytestmark = needs_chromium
 
 
 # Started after Chromium: a thread that forks while the node's runs would be a risk.
