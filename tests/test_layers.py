@@ -81,6 +81,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "portal.trace",
         "portal.vouchers",
         "portal.walled_garden",
+        "portal.wire",
     ),
     "settings": ("portal.settings", "portal.setting_values"),
     # A gateway's configuration is a page too, only that a gateway reads it.
