@@ -76,6 +76,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "portal.retention",
         "portal.review",
         "portal.sessions",
+        "portal.signed_requests",
         "portal.sync",
         "portal.tickets",
         "portal.trace",
