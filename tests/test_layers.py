@@ -51,6 +51,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "portal.guest_networks",
         "portal.health",
         "portal.history",
+        "portal.hub_client",
+        "portal.hub_trust",
         "portal.keys",
         "portal.link_watch",
         "portal.misses",
