@@ -67,6 +67,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "portal.place_values",
         "portal.phones",
         "portal.policy",
+        "portal.policy_contents",
         "portal.print_child",
         "portal.print_file",
         "portal.print_job",
