@@ -80,6 +80,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "portal.reports",
         "portal.retention",
         "portal.review",
+        "portal.sealed_state",
+        "portal.sealing",
         "portal.sessions",
         "portal.signed_requests",
         "portal.sync",
