@@ -7,16 +7,15 @@ the right to report.
 """
 
 import asyncio
-import hashlib
 import hmac
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from portal.domain import enrol_token, six_words
-from portal.domain.enrol_token import Token
 from portal.domain.ledger import node_id as node_id_of
 from portal.errors import DeskError, UserError
-from portal.place_values import check_site_code, check_zone, site_value
+from portal.place_values import check_zone, sentence, site_value
 from portal.store.audit import Deed
 from portal.store.db.either import HubTransaction, Row
 from portal.store.hub import HubStore
@@ -24,7 +23,8 @@ from portal.store.hub_office import OfficeStore
 
 TWO_BOXES = "two_boxes"
 """A second box asks for a site, or comes with a token that another has used."""
-GROUP_LONGEST = 32
+_SITE_CODE = re.compile(r"[A-Z0-9][A-Z0-9-]{0,15}")
+_GROUP = re.compile(r"[a-z0-9][a-z0-9-]{0,31}|")
 
 
 class Refused(Exception):
@@ -112,9 +112,13 @@ class Enrolments:
         without_node: str = "closed",
     ) -> Invitation:
         """Add a site and make its first token. Raises UserError for a bad or taken value."""
-        check_site_code(code)
+        code = code.upper()
+        if not _SITE_CODE.fullmatch(code):
+            raise DeskError("site_code", code=code[:20])
         check_zone(zone)
-        name = site_value("name", name)
+        name = sentence("site name", name, 80)
+        if not name:
+            raise DeskError("site_name")
         values = self._checked({"power_window": power_window, "without_node": without_node})
         group = _group(group)
         now = self._now()
@@ -195,7 +199,8 @@ class Enrolments:
                 b""
                 if row is None
                 else enrol_token.proof(
-                    bytes(row["token_key"]), box.node_id.encode(), *self._keys(box)
+                    bytes(row["token_key"]),
+                    *(box.node_id, box.signing, box.sealing, self._ca_der),
                 )
             )
             if row is None or not hmac.compare_digest(wanted, box.proof):
@@ -260,12 +265,9 @@ class Enrolments:
                 f"{row['site']} has the box {site['node_id']}, and {box.node_id} asks for it",
             )
 
-    def _keys(self, box: Presented) -> tuple[bytes, bytes, bytes]:
-        return box.signing, box.sealing, hashlib.sha256(self._ca_der).digest()
-
     def words(self, signing: bytes, sealing: bytes) -> tuple[str, ...]:
         """The six words of a box's keys at this hub. Takes long: run it in a thread."""
-        return words_of(signing, sealing, self._ca_der)
+        return enrol_token.words(signing, sealing, self._ca_der)
 
     # --- a person decides
 
@@ -395,17 +397,6 @@ class Enrolments:
                 await self._office.write_deed(transaction, now, deed)
 
 
-def words_of(signing: bytes, sealing: bytes, ca_der: bytes) -> tuple[str, ...]:
-    """The six words by which a person knows that box and hub see the same keys and the same CA."""
-    return six_words.fingerprint(signing, sealing, hashlib.sha256(ca_der).digest())
-
-
-def proof_of(token: Token, node_id: str, signing: bytes, sealing: bytes, ca_der: bytes) -> bytes:
-    """What a box shows instead of the token."""
-    ca = hashlib.sha256(ca_der).digest()
-    return enrol_token.proof(token.key, node_id.encode(), signing, sealing, ca)
-
-
 def _told(site: Row) -> dict[str, str]:
     names = ("code", "name", "zone", "power_window", "without_node")
     return {name: str(site[name]) for name in names}
@@ -413,7 +404,7 @@ def _told(site: Row) -> dict[str, str]:
 
 def _group(text: str) -> str:
     group = text.strip().lower()
-    if len(group) > GROUP_LONGEST or not all(c.isascii() and (c.isalnum() or c == "-") for c in group):
+    if not _GROUP.fullmatch(group):
         raise DeskError("site_group", group=text[:40])
     return group
 
