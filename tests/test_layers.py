@@ -51,6 +51,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "portal.guest_networks",
         "portal.health",
         "portal.history",
+        "portal.hub",
+        "portal.hub.*",
+        "portal.hub_keys",
         "portal.hub_client",
         "portal.hub_trust",
         "portal.keys",
@@ -68,6 +71,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "portal.place_values",
         "portal.phones",
         "portal.policy",
+        "portal.policy_contents",
         "portal.print_child",
         "portal.print_file",
         "portal.print_job",
@@ -104,6 +108,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "portal.desk_listeners",
         "portal.directories",
         "portal.followed",
+        "portal.http_listeners",
+        "portal.hub_commands",
+        "portal.hub_directories",
         "portal.logs",
         "portal.metrics",
         "portal.node",
@@ -111,6 +118,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "portal.practice_*",
         "portal.serve",
         "portal.served_address",
+        "portal.serve_hub",
         "portal.served_certificate",
     ),
     "command line": ("portal.check", "portal.cli", "portal.cli_*", "portal.terminal"),
@@ -132,9 +140,9 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Libraries with one home: library -> the modules that may import it.
 HOMES: dict[str, tuple[str, ...]] = {
     "pyrad": ("radius", "radius.*", "portal.practice", "portal.practice_*"),
-    "sqlite3": ("portal.store.db",),
-    "aiosqlite": ("portal.store.db",),
-    "asyncpg": ("portal.store.db",),
+    "sqlite3": ("portal.store.db", "portal.store.db.*"),
+    "aiosqlite": ("portal.store.db", "portal.store.db.*"),
+    "asyncpg": ("portal.store.db.postgres",),
     "qrcode": ("portal.printing",),
 }
 
@@ -309,7 +317,7 @@ def test_sql_files_are_in_the_store_only() -> None:
         for package in ("portal", "radius")
         for path in (ROOT / package).rglob("*.sql")
     }
-    assert places <= {"portal/store/migrations"}
+    assert places <= {"portal/store/migrations", "portal/store/migrations/hub"}
 
 
 def test_top_level_holds_what_the_design_names_and_nothing_else() -> None:

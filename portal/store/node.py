@@ -47,7 +47,7 @@ class NodeStore:
         """All sites, oldest first."""
         return self.database.all(
             "SELECT id, code, name, zone, helper, power_window, wifi_name, counter, opening_hours,"
-            " open_services FROM site ORDER BY id"
+            " open_services, without_node FROM site ORDER BY id"
         )
 
     def gateways(self) -> list[Row]:

@@ -1,6 +1,7 @@
 """The database file: opening, migrations, one writer and one quick reader.
 
-The only module that knows the drivers. SQLite in WAL mode with `synchronous=FULL`: a commit that
+The only package that knows the drivers; what a hub uses, on SQLite or PostgreSQL, is in
+`portal.store.db.either`. SQLite in WAL mode with `synchronous=FULL`: a commit that
 returned survives a power cut. The writer goes through aiosqlite, so that an fsync never stops the
 event loop; the reader is a second, read-only connection for point reads by key, which cost some
 20 microseconds and are not worth a thread hop.
@@ -17,7 +18,7 @@ from typing import Any, Protocol
 import aiosqlite
 
 FILE_NAME = "pesisir.db"
-MIGRATIONS = Path(__file__).parent / "migrations"
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
 CACHE_KIB = 8192
 """Page cache of each connection; 8 MiB keeps the node under its 120 MB."""
 
@@ -52,12 +53,12 @@ def migrations() -> list[tuple[int, list[str]]]:
     steps = []
     for path in sorted(MIGRATIONS.glob("[0-9]*.sql")):
         text = re.sub(r"--[^\n]*", "", path.read_text(encoding="utf-8"))
-        statements = list(_statements(text))
+        statements = list(statements_of(text))
         steps.append((int(path.name.split("_")[0]), statements))
     return steps
 
 
-def _statements(text: str) -> Iterator[str]:
+def statements_of(text: str) -> Iterator[str]:
     """The statements of a script; a trigger's own semicolons do not part it."""
     statement = ""
     for piece in text.split(";"):
