@@ -63,6 +63,8 @@ class Site:
     """When cards are given there, in the form of domain.hours."""
     open_services: str = ""
     """What phones may use before they log in, in the form of walled_garden.services."""
+    without_node: str = "closed"
+    """What phones get while the node is away: `closed`, or `open` where the gateway can do it."""
 
     @property
     def power_hours(self) -> str | None:

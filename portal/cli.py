@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from portal import cli_serve_hub
 from portal.cli_cards import session, voucher
 from portal.cli_devices import device
 from portal.cli_doctor import doctor
@@ -70,22 +71,38 @@ def pesisir() -> None:
 
 @pesisir.command()
 @click.option(
-    "--role", type=click.Choice(["node"]), default="node", help="What the directory becomes."
+    "--role", type=click.Choice(["node", "hub"]), default="node", help="What the directory becomes."
 )
 @click.option("--site", "code", metavar="CODE", help="Code of the first site (else DESA).")
 @click.option("--name", metavar="NAME", help="Name of the first site, as residents see it.")
 @zone_option()
 @click.option("--admin", metavar="NAME", default="admin", help="First sign-in (else admin).")
+@click.option(
+    "--url", metavar="URL", help="Hub: where nodes reach it (else this machine's address)."
+)
+@click.option("--database", metavar="URL", help="Hub: a PostgreSQL server (else a file).")
 @json_option
 def init(
-    role: str, code: str | None, name: str | None, zone: str | None, admin: str, as_json: bool
+    role: str,
+    code: str | None,
+    name: str | None,
+    zone: str | None,
+    admin: str,
+    url: str | None,
+    database: str | None,
+    as_json: bool,
 ) -> None:
-    """Make a node's directory and first sign-in.
+    """Make a node's or a hub's directory and first sign-in.
 
     Writes the settings, the keys, the database with the first site, and a recovery sheet to print.
     A directory that has data is refused. On a terminal it asks for the site when no option names
     it. The password is for the first sign-in at the operator's desk and must be changed there.
     """
+    if role == "hub":
+        cli_serve_hub.init(code, name, zone, admin, url, database, as_json)
+        return
+    if url is not None or database is not None:
+        raise click.UsageError("--url and --database are for --role hub.")
     if code is None and name is None and zone is None and sys.stdin.isatty() and not as_json:
         code = click.prompt("Code of the site (letters, digits)", default="DESA", err=True)
         name = click.prompt("Name of the site, as residents see it", default=code, err=True)
@@ -133,6 +150,9 @@ def node() -> None:
 
     logs.start(logging.INFO)
     serve.run(path, settings.load_for_node(path))
+
+
+pesisir.add_command(cli_serve_hub.hub)
 
 
 @pesisir.command()

@@ -82,6 +82,11 @@ def _site_options(command: Any) -> Any:
             metavar="HOSTS",
             help='Open before the login: "layanan.example, 10.9.0.5:8443"; "": none.',
         ),
+        click.option(
+            "--without-node",
+            type=click.Choice(["closed", "open"]),
+            help="While this box is away: nobody new gets in, or everybody where a gateway can.",
+        ),
         click.option("--helper", metavar="TEXT", help="Whom residents ask: name and where."),
     ):
         command = option(command)
@@ -100,6 +105,7 @@ def _site_text(found: dict[str, Any]) -> str:
             ("Opening hours", found["opening_hours"] or "-"),
             ("Wi-Fi name", found["wifi_name"] or "-"),
             ("Open services", found["open_services"] or "-"),
+            ("Without the node", found["without_node"]),
             ("Announcement", found["announcement"] or "-"),
         ]
     )

@@ -35,6 +35,8 @@ Report = Callable[[int, int], None]
 Execute = Callable[[str, Mapping[str, Any], Report], Awaitable[object]]
 """Runs the command of that name and returns its JSON value; UserError for people's mistakes."""
 
+SERVED = ("node", "hub")
+"""What runs until it is told to stop, and answers on the socket."""
 # A node opens its database and closes it within a few seconds; another command may be issuing
 # thousands of cards on a slow card.
 WAIT_FOR_NODE_S = 15.0
@@ -53,10 +55,11 @@ class Held(UserError):
     """Somebody else owns the directory."""
 
     def __init__(self, directory: Path, pid: int | None, role: str) -> None:
-        self.is_node = role == "node"
+        self.is_node = role in SERVED
+        """Whether it is one that runs until it is told to stop: a node or a hub."""
         who = f" (pid {pid})" if pid else ""
         if self.is_node:
-            sentence = f"a node is already running in {directory}{who}"
+            sentence = f"a {role} is already running in {directory}{who}"
         else:
             sentence = f"another command{f', {role},' if role else ''} is at work in {directory}"
             sentence += who

@@ -18,10 +18,10 @@ class UserError(Exception):
 
 
 class DeskError(UserError):
-    """A UserError that the operator's desk says in the language of its page.
+    """A UserError that a desk, a village's or an office's, says in the language of its page.
 
-    `key` stands for the text `error.<key>` of the catalogues templates/lang/operator/, `values` for
-    what is put into it. `str()` is the English sentence, for the command line.
+    `key` stands for the text `error.<key>` of the catalogues by topic in templates/lang, `values`
+    for what is put into it. `str()` is the English sentence, for the command line.
     """
 
     def __init__(self, key: str, /, **values: object) -> None:
@@ -38,7 +38,7 @@ class DeskError(UserError):
 def _english() -> dict[str, str]:
     """The English sentences by key; read at the first error, which the hot path never meets."""
     texts = {}
-    for path in sorted((data_dir("templates") / "lang" / "operator").glob("en.*.po")):
+    for path in sorted((data_dir("templates") / "lang").glob("*/en.*.po")):
         with path.open("rb") as file:
             for message in read_po(file):
                 if isinstance(message.id, str) and isinstance(message.string, str):

@@ -172,6 +172,19 @@ class Operators:
             self._by_name[name] = changed
             return password
 
+    async def take_password(self, name: str, password_hash: str, by: str) -> None:
+        """Give an operator a password of which only the hash came here; it must be changed.
+
+        Their sign-ins end and every browser forgets its PIN, as in `reset_password`. Raises
+        DeskError when there is no such operator.
+        """
+        async with self._changing:
+            operator = self.operator(name)
+            changed = replace(operator, password_hash=password_hash, must_change=True)
+            deed = Deed(by, "operator.password", operator.site_id, name)
+            await self._store.set_password(name, password_hash, True, None, self._now(), deed)
+            self._by_name[name] = changed
+
     async def remove(self, name: str, by: str = COMMAND_LINE) -> None:
         """Remove an operator; raises DeskError for the last admin and for oneself."""
         async with self._changing:

@@ -23,6 +23,7 @@ SITE_LONGEST = {
     "counter": 60,
     "opening_hours": 80,
     "open_services": 400,
+    "without_node": 6,
 }
 """What a site has that people may change, and the most letters of each. `wifi_name` is in octets,
 as IEEE 802.11 limits it."""
@@ -46,6 +47,8 @@ def site_value(field: str, text: str) -> str:
         raise DeskError("site.too_long", field=field.replace("_", " "), length=length, most=longest)
     if field == "open_services":
         return walled_garden.services(text)
+    if field == "without_node" and text not in ("closed", "open"):
+        raise UserError(f"Without a node is {text!r}; expected closed or open.")
     if field in HOURS_FIELDS and text:
         try:
             return parse_hours(text)

@@ -5,7 +5,6 @@ say "ready"; at the end stop listening, write what is left, let go.
 """
 
 import asyncio
-import errno
 import gc
 import logging
 import secrets
@@ -13,8 +12,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 from starlette.routing import Route
 
-from portal import backups, control, followed
+from portal import backups, control, followed, http_listeners
 from portal.certificates import https_host
 from portal.commands import execute
 from portal.control_server import ControlServer
@@ -32,8 +31,9 @@ from portal.desk_listeners import LOOPBACK, DeskListeners
 from portal.domain.quota import day_ordinal, day_text
 from portal.errors import UserError
 from portal.metrics import NodeCollector
-from portal.node import Clocks, Node, own_url
+from portal.node import Clocks, Node
 from portal.opennds import Opennds
+from portal.served_address import own_url
 from portal.served_certificate import ServedCertificate
 from portal.setting_values import Listen
 from portal.settings import Settings
@@ -117,7 +117,7 @@ class Service:
         except OSError as error:
             raise UserError(str(error)) from error
         node.certificate = self._certificate_to_serve()
-        sockets = [(listen, _listen(listen)) for listen in settings.http.listen]
+        sockets = [(listen, http_listeners.bind(listen)) for listen in settings.http.listen]
         desk_sockets = self._desk_sockets()
         texts = Texts()
         self.desk = DeskApp(node, texts, random_token=secrets.token_urlsafe)
@@ -164,7 +164,7 @@ class Service:
         sockets = []
         for listen in self._desk_listeners.wanted():
             try:
-                sockets.append((listen, _listen(listen)))
+                sockets.append((listen, http_listeners.bind(listen)))
             except UserError as error:
                 if is_set:
                     raise UserError(
@@ -174,7 +174,7 @@ class Service:
                     log.warning("desk_not_opened listen=%s reason=%s", listen, error)
                     continue
                 free = replace(listen, port=0)
-                sockets.append((free, _listen(free)))
+                sockets.append((free, http_listeners.bind(free)))
         return sockets
 
     def _is_desk_open(self, request: Request) -> bool:
@@ -199,40 +199,23 @@ class Service:
         """Where operators find the desk."""
         own = [
             (own_url(host, port, is_tls=is_tls) if host in ("0.0.0.0", "::") else None)
-            or _text(host, port, is_tls)
+            or http_listeners.url_of(host, port, is_tls)
             for host, port, is_tls in self.desk_addresses
         ]
-        tls = [_text(host, port, True) for host, port, is_tls in self.http_addresses if is_tls]
+        tls = [
+            http_listeners.url_of(host, port, True)
+            for host, port, is_tls in self.http_addresses
+            if is_tls
+        ]
         return [f"{origin}/operator/" for origin in (*own, *tls)]
 
     async def _serve(
         self, application: object, listen: Listen, bound: socket.socket
     ) -> tuple[str, int, bool]:
         """Serve an application on a socket; return the address and whether it speaks TLS."""
-        config = uvicorn.Config(
-            application,  # type: ignore[arg-type]  # Starlette is an ASGI application
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_keep_alive=10,
-            limit_concurrency=500,
-            timeout_graceful_shutdown=2,
-        )
-        config.load()
-        if listen.is_tls and self.node.certificate is not None:
-            config.ssl = self.node.certificate.context
-        server = _QuietServer(config)
-        task = asyncio.get_running_loop().create_task(server.serve(sockets=[bound]))
-        listens = asyncio.get_running_loop().create_task(server.listens.wait())
-        await asyncio.wait((task, listens), return_when=asyncio.FIRST_COMPLETED)
-        listens.cancel()
-        if task.done():
-            await task
-            raise UserError(f"The pages cannot be served on {listen}.")
+        certificate = self.node.certificate
+        context = certificate.context if listen.is_tls and certificate is not None else None
+        server, task = await http_listeners.serve(application, listen, bound, context)
         self._web.append((server, task))
         host, port = bound.getsockname()[:2]
         return (host, port, listen.is_tls)
@@ -274,12 +257,16 @@ class Service:
         """What is served where, for people and for programs that wait for it."""
         parts = ["ready"]
         for host, port, is_tls in self.http_addresses:
-            parts.append(f"{'https' if is_tls else 'http'}={_text(host, port, is_tls)}")
+            parts.append(
+                f"{'https' if is_tls else 'http'}={http_listeners.url_of(host, port, is_tls)}"
+            )
         for name, addresses in (
             ("auth", self.radius.auth_addresses),
             ("acct", self.radius.acct_addresses),
         ):
-            parts.extend(f"{name}={_address(*address[:2])}" for address in addresses)
+            parts.extend(
+                f"{name}={http_listeners.address_of(*address[:2])}" for address in addresses
+            )
         parts.extend(f"desk={url}" for url in self.desk_urls())
         parts.append(f"url={self.node.portal_url()}")
         return " ".join(parts)
@@ -299,59 +286,6 @@ class Service:
             with suppress(TimeoutError):
                 await asyncio.wait_for(task, 3.0)
         self.radius.close()
-
-
-class _QuietServer(uvicorn.Server):
-    """Leaves the process's signals to us, and says when it listens."""
-
-    def __init__(self, config: uvicorn.Config):
-        super().__init__(config)
-        self.listens = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen."""
-        await super().startup(sockets)
-        self.listens.set()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Signals are handled in `serve`."""
-        yield
-
-
-def _listen(listen: Listen) -> socket.socket:
-    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        bound.bind((listen.host, listen.port))
-    except OSError as error:
-        bound.close()
-        raise UserError(f"The pages cannot be served on {listen}: {_advice(error)}.") from error
-    bound.setblocking(False)
-    return bound
-
-
-def _advice(error: OSError) -> str:
-    match error.errno:
-        case errno.EADDRINUSE:
-            return "the port is already in use, stop what uses it or set [http] listen"
-        case errno.EADDRNOTAVAIL:
-            return "this machine has no such address, set [http] listen to one it has or to 0.0.0.0"
-        case errno.EACCES:
-            return "not permitted, set [http] listen to a port above 1023 or run it as a service"
-        case _:
-            return (error.strerror or str(error)).lower()
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _text(host: str, port: int, is_tls: bool) -> str:
-    return f"{'https' if is_tls else 'http'}://{_address(host, port)}"
 
 
 async def serve(

@@ -434,6 +434,17 @@ def load_for_node(directory: Path, environ: Mapping[str, str] | None = None) -> 
     return settings
 
 
+def load_for_hub(directory: Path, environ: Mapping[str, str] | None = None) -> Settings:
+    """Like `load`, for a hub: what only a node can do is refused."""
+    settings = load(directory, environ)
+    if settings.hub.url is not None:
+        raise SettingsError(
+            f"hub.url is {_shown(settings.hub.url)}; expected none in a hub's directory: it is"
+            " where a node sends its records"
+        )
+    return settings
+
+
 def _readable(name: str, path: Path) -> Path:
     try:
         with path.open("rb"):

@@ -44,9 +44,11 @@ def without_codes(text: str) -> str:
 class Pages:
     """The pages of one face, the residents' or the operators', ready to fill in."""
 
-    def __init__(self, directory: Path | None = None, face: str = "resident") -> None:
+    def __init__(
+        self, directory: Path | None = None, face: str = "resident", *, like: str | None = None
+    ) -> None:
         """Compile every template in the folder `face` of `directory` (default: the installed
-        `templates`).
+        `templates`). `like`: the face whose style these pages have too, before their own.
 
         Raises jinja2.TemplateError for a template that does not compile.
         """
@@ -64,7 +66,9 @@ class Pages:
             for path in sorted((root / face).glob("*.html"))
         }
         # Without line ends the hash is the same on every checkout, and the page is shorter.
-        style = re.sub(r"\s*\n\s*", "", (root / face / "style.css").read_text("utf-8"))
+        faces = (face,) if like is None else (like, face)
+        text = "\n".join((root / each / "style.css").read_text("utf-8") for each in faces)
+        style = re.sub(r"\s*\n\s*", "", text)
         self._style = Markup(style)
         self._style_hash = _hash(style)
         self._scripts = {

@@ -1,7 +1,8 @@
 """Text: the languages of the pages, and how each writes amounts, times and dates.
 
 One catalogue per language, `templates/lang/<language>.po`, with a key such as `login.title` as
-msgid; what only operators read stands beside it by topic, `operator/<language>.<topic>.po`.
+msgid; what only operators, or only an office, read stands beside it by topic, in
+`operator/<language>.<topic>.po` and `diskominfo/<language>.<topic>.po`.
 Indonesian is the language of reference: it has every key, and what another catalogue leaves out is
 said in Indonesian. A further language is one more file; one that Babel's CLDR does not know (many
 languages of the islands) writes numbers and months the Indonesian way.
@@ -25,6 +26,8 @@ from babel.numbers import format_decimal
 from portal.resources import data_dir
 
 DEFAULT_LANGUAGE = "id"
+TOPICS = ("operator", "diskominfo")
+"""Folders of catalogues by topic, beside the residents'."""
 
 _NO_BREAK_SPACE = "\u00a0"
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3_600, 86_400
@@ -45,15 +48,16 @@ class Texts:
 
     def __init__(self, directory: Path | None = None) -> None:
         """Read every `.po` file of `directory` (default: the installed `templates/lang`), and into
-        it the operators' `operator/<language>.<topic>.po`.
+        it those of its folders in TOPICS, `<language>.<topic>.po`.
 
         Raises CatalogueError when one cannot be read, wants a value that the Indonesian text does
         not have, says a key another file has said, or when Indonesian is missing.
         """
         directory = directory or data_dir("templates") / "lang"
         catalogues = {path.stem: _read(path) for path in sorted(directory.glob("*.po"))}
-        for path in sorted((directory / "operator").glob("*.po")):
-            _add(catalogues, path)
+        for folder in TOPICS:
+            for path in sorted((directory / folder).glob("*.po")):
+                _add(catalogues, path)
         reference = catalogues.get(DEFAULT_LANGUAGE)
         if reference is None:
             raise CatalogueError(

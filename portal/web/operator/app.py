@@ -29,7 +29,7 @@ from portal.web.operator import (
     site,
 )
 from portal.web.operator import help as help_page
-from portal.web.operator.desk import HOME, LANGUAGE_COOKIE, Desk, Page
+from portal.web.operator.desk import HOME, VILLAGE, Desk, Page
 from portal.web.operator.house import House
 from portal.web.operator.signins import SignIns
 from portal.web.pages import Pages, redirect, without_codes
@@ -115,7 +115,7 @@ class DeskApp:
         self, request: Request, reason: str, status: int, *, home: str = HOME, **values: str
     ) -> Response:
         """A page that needs no sign-in and says only why there is nothing here."""
-        t = self.desk.texts.translator(request.cookies.get(LANGUAGE_COOKIE))
+        t = self.desk.texts.translator(request.cookies.get(VILLAGE.language_cookie))
         return self.desk.bare(
             request,
             t,

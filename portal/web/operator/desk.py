@@ -9,12 +9,11 @@ see: what belongs to another site does not exist for them (`NotHere`).
 import hashlib
 import hmac
 import logging
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 from zoneinfo import ZoneInfo
 
@@ -24,23 +23,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from portal.admin import Admin, Site
+from portal.admin import Site
 from portal.errors import DeskError, UserError
 from portal.operators import Operator, Operators
 from portal.settings import Http
 from portal.store.db import DatabaseError, trouble
 from portal.web.arrivals import client_address
 from portal.web.operator.signins import Once, SignIn, SignIns
+from portal.web.operator.ways import Ways
 from portal.web.pages import SECURITY_HEADERS, Pages, redirect
 from portal.web.text import Texts, Translator
 
 log = logging.getLogger(__name__)
 
 HOME = "/operator/"
-SIGN_IN = "/operator/sign-in"
-OWN_PASSWORD = "/operator/me/password"
-COOKIE = "pesisir_desk"
-LANGUAGE_COOKIE = "pesisir_desk_lang"
 LANGUAGE_KEPT_S = 400 * 86_400
 SITE_FIELD = "of_site"
 """Names, in the forms of who sees several sites, the one the form is about."""
@@ -68,7 +64,7 @@ NAV = (
 )
 """The menu, in its order: pages that are there and that the person may open."""
 
-_BACK = re.compile(r"/operator/[A-Za-z0-9/_.~%?=&-]{0,300}")
+VILLAGE = Ways(root="/operator", cookie="pesisir_desk", nav=NAV)
 
 
 class Need(Enum):
@@ -135,13 +131,24 @@ class Page:
     """Open to those who must first change the password they were given."""
 
 
+class Places(Protocol):
+    """The sites there are: a node's, or an office as the one place of a hub."""
+
+    @property
+    def sites_by_id(self) -> Mapping[int, Site]:
+        """Oldest first."""
+
+    def zone(self, site_id: int) -> ZoneInfo:
+        """The zone of a site."""
+
+
 class Desk:
     """Makes routes of pages, and answers of templates."""
 
     def __init__(
         self,
         *,
-        admin: Admin,
+        admin: Places,
         operators: Operators,
         sign_ins: SignIns,
         pages: Pages,
@@ -151,7 +158,9 @@ class Desk:
         elapsed_s: Callable[[], float],
         random_token: Callable[[int], str],
         secret: bytes,
+        ways: Ways = VILLAGE,
     ) -> None:
+        self.ways = ways
         self.admin = admin
         self.operators = operators
         self.sign_ins = sign_ins
@@ -200,12 +209,12 @@ class Desk:
 
     async def _answer(self, page: Page, request: Request) -> Response:
         is_fetch = request.headers.get("sec-fetch-dest") == "empty"
-        sign_in = self.sign_ins.find(request.cookies.get(COOKIE), is_person=not is_fetch)
+        sign_in = self.sign_ins.find(request.cookies.get(self.ways.cookie), is_person=not is_fetch)
         if sign_in is None:
             return self._to_sign_in(request)
         operator = self.operators.operator(sign_in.operator)
         if operator.must_change and not page.is_before_change:
-            return redirect(OWN_PASSWORD)
+            return redirect(self.ways.password)
         fields: dict[str, list[str]] = {}
         if request.method not in ("GET", "HEAD"):
             try:
@@ -258,10 +267,10 @@ class Desk:
         if request.method in ("GET", "HEAD") and request.url.query:
             back += "?" + request.url.query
         if request.url.path not in self._shown and request.method not in ("GET", "HEAD"):
-            back = HOME
-        if back == HOME or good_way_back(back) is None:
-            return redirect(SIGN_IN)
-        return redirect(f"{SIGN_IN}?to={quote(back, safe='/')}")
+            back = self.ways.home
+        if back == self.ways.home or self.ways.good_way_back(back) is None:
+            return redirect(self.ways.sign_in)
+        return redirect(f"{self.ways.sign_in}?to={quote(back, safe='/')}")
 
     def _visit(
         self,
@@ -289,7 +298,9 @@ class Desk:
         return Visit(
             request=request,
             operator=operator,
-            t=self.texts.translator(sign_in.language or request.cookies.get(LANGUAGE_COOKIE)),
+            t=self.texts.translator(
+                sign_in.language or request.cookies.get(self.ways.language_cookie)
+            ),
             now=self.now(),
             fields={name: values[0] for name, values in lists.items()},
             lists=lists,
@@ -305,7 +316,8 @@ class Desk:
         return [site for site in self.admin.sites_by_id.values() if operator.sees(site.id)]
 
     def _remember_language(self, visit: Visit, response: Response) -> Response:
-        self.set_cookie(visit.request, response, LANGUAGE_COOKIE, visit.t.language, LANGUAGE_KEPT_S)
+        name = self.ways.language_cookie
+        self.set_cookie(visit.request, response, name, visit.t.language, LANGUAGE_KEPT_S)
         return response
 
     def source(self, request: Request) -> str:
@@ -320,7 +332,7 @@ class Desk:
             name,
             value,
             max_age=seconds,
-            path="/operator",
+            path=self.ways.root,
             secure=self._is_tls(request),
             httponly=True,
             samesite="strict",
@@ -372,10 +384,11 @@ class Desk:
                 "now": visit.now,
                 "may": {need.name.lower(): visit.may(need) for need in Need},
                 "links": {
-                    "home": HOME,
-                    "me": "/operator/me",
-                    "sign_out": "/operator/sign-out",
-                    "site": path if path in dict(NAV) else HOME,
+                    "name": self.ways.name,
+                    "home": self.ways.home,
+                    "me": self.ways.me,
+                    "sign_out": self.ways.sign_out,
+                    "site": path if path in dict(self.ways.nav) else self.ways.home,
                     "languages": self.languages(visit.request, t, path in self._shown),
                 },
                 **(values or {}),
@@ -398,9 +411,9 @@ class Desk:
         values: Mapping[str, Any],
         status: int = 200,
         *,
-        home: str = HOME,
+        home: str | None = None,
     ) -> Response:
-        """A page for somebody who is not signed in; its way out leads to `home`."""
+        """A page for somebody who is not signed in; its way out leads to `home` (else the desk)."""
         return self._pages.respond(
             template,
             {
@@ -409,7 +422,12 @@ class Desk:
                 "nav": [],
                 "notice": None,
                 "error": None,
-                "links": {"home": home, "languages": self.languages(request, t, True)},
+                "links": {
+                    "name": self.ways.name,
+                    "home": home or self.ways.home,
+                    "sign_in": self.ways.sign_in,
+                    "languages": self.languages(request, t, True),
+                },
                 **values,
             },
             status=status,
@@ -448,15 +466,15 @@ class Desk:
             {
                 "href": href,
                 "text": visit.t(key),
-                "is_here": path == href or (href != HOME and path.startswith(href + "/")),
+                "is_here": path == href or (href != self.ways.home and path.startswith(href + "/")),
             }
-            for href, key in NAV
+            for href, key in self.ways.nav
             if href in self._menu and visit.may(self._menu[href])
         ]
 
     def languages(self, request: Request, t: Translator, is_shown: bool) -> list[dict[str, str]]:
         """The other languages, and where this page stands in them."""
-        path = request.url.path if is_shown or request.method == "GET" else HOME
+        path = request.url.path if is_shown or request.method == "GET" else self.ways.home
         kept = [
             (name, value)
             for name, value in request.query_params.multi_items()
@@ -527,13 +545,6 @@ def refusal(t: Translator, error: DeskError) -> str:
     if "n" in error.values:
         values["n"] = error.values["n"]
     return t(f"error.{error.key}", **values)
-
-
-def good_way_back(path: str) -> str | None:
-    """`path` when it is one of the desk's own addresses and leads no circle, else None."""
-    if not _BACK.fullmatch(path) or "//" in path or path.startswith(SIGN_IN):
-        return None
-    return path
 
 
 def is_same_origin(request: Request) -> bool:

@@ -6,6 +6,7 @@ test only by the pages that ask before (portal/web/operator/online.py).
 
 from starlette.responses import Response
 
+from portal.admin import Admin
 from portal.doctor import Doctor
 from portal.doctor_evidence import State
 from portal.errors import UserError
@@ -20,7 +21,7 @@ _SIGNS = {State.OK: "ok", State.WARN: "low", State.BAD: "bad"}
 
 def pages(desk: Desk, house: House) -> list[Page]:
     """Every address of these pages."""
-    found = DoctorPages(desk, house.doctor)
+    found = DoctorPages(desk, house.admin, house.doctor)
     return [
         Page(PATH, found.look, Need.ADMIN),
         Page(PATH, found.begin_anew, Need.ADMIN, ("POST",)),
@@ -30,15 +31,16 @@ def pages(desk: Desk, house: House) -> list[Page]:
 class DoctorPages:
     """What the doctor says of one gateway."""
 
-    def __init__(self, desk: Desk, doctor: Doctor) -> None:
+    def __init__(self, desk: Desk, admin: Admin, doctor: Doctor) -> None:
         self._desk = desk
+        self._admin = admin
         self._doctor = doctor
 
     def _name(self, visit: Visit) -> str:
         """The gateway's name, of a site this person sees; else NotHere."""
         name = str(visit.request.path_params["gateway"])
         try:
-            gateway = self._desk.admin.gateway(name)
+            gateway = self._admin.gateway(name)
         except UserError:
             raise NotHere from None
         visit.require_site(gateway.site_id)

@@ -19,26 +19,18 @@ from portal.operators import BROWSER_KEPT_S, SHORTEST_PASSWORD, Operator, SignIn
 from portal.store.audit import Deed
 from portal.store.db import DatabaseError, trouble
 from portal.web.operator.desk import (
-    COOKIE,
-    HOME,
-    LANGUAGE_COOKIE,
     LANGUAGE_KEPT_S,
-    OWN_PASSWORD,
-    SIGN_IN,
     BodyTooLarge,
     Desk,
     Need,
     Page,
     Visit,
-    good_way_back,
     hidden,
     is_same_origin,
     read_lists,
 )
 from portal.web.pages import redirect
 
-FORM_COOKIE = "pesisir_desk_form"
-BROWSER_COOKIE = "pesisir_desk_browser"
 FORM_LIFE_S = 3_600
 
 
@@ -47,6 +39,7 @@ class Door:
 
     def __init__(self, desk: Desk, *, secret: bytes, random_token: Callable[[int], str]) -> None:
         self._desk = desk
+        self._ways = desk.ways
         self._random_token = random_token
         self._seals = URLSafeSerializer(
             secret,
@@ -57,28 +50,30 @@ class Door:
     def routes(self) -> list[Route]:
         """The routes that need no sign-in."""
         return [
-            Route(SIGN_IN, self.form, methods=["GET"]),
-            Route(SIGN_IN, self.sign_in, methods=["POST"]),
+            Route(self._ways.sign_in, self.form, methods=["GET"]),
+            Route(self._ways.sign_in, self.sign_in, methods=["POST"]),
         ]
 
     def pages(self) -> list[Page]:
         """The pages behind it."""
         return [
-            Page("/operator/sign-out", self.sign_out, Need.SEE, ("POST",), is_before_change=True),
-            Page("/operator/me", self.me, Need.SEE),
-            Page(OWN_PASSWORD, self.password, Need.SEE, is_before_change=True),
-            Page(OWN_PASSWORD, self.set_password, Need.SEE, ("POST",), is_before_change=True),
-            Page("/operator/me/pin", self.pin, Need.SEE),
-            Page("/operator/me/pin", self.set_pin, Need.SEE, ("POST",)),
-            Page("/operator/me/pin/forget", self.forget_pin, Need.SEE, ("POST",)),
+            Page(self._ways.sign_out, self.sign_out, Need.SEE, ("POST",), is_before_change=True),
+            Page(self._ways.me, self.me, Need.SEE),
+            Page(self._ways.password, self.password, Need.SEE, is_before_change=True),
+            Page(
+                self._ways.password, self.set_password, Need.SEE, ("POST",), is_before_change=True
+            ),
+            Page(self._ways.pin, self.pin, Need.SEE),
+            Page(self._ways.pin, self.set_pin, Need.SEE, ("POST",)),
+            Page(self._ways.pin + "/forget", self.forget_pin, Need.SEE, ("POST",)),
         ]
 
     # -- before the sign-in ----------------------------------------------------------------
 
     async def form(self, request: Request) -> Response:
         """GET /operator/sign-in: the form, or home for who is signed in."""
-        if self._desk.sign_ins.find(request.cookies.get(COOKIE)) is not None:
-            return redirect(HOME)
+        if self._desk.sign_ins.find(request.cookies.get(self._ways.cookie)) is not None:
+            return redirect(self._ways.home)
         return self._form(request, request.query_params.get("to", ""))
 
     def _form(
@@ -93,17 +88,20 @@ class Door:
         desk = self._desk
         wanted = request.query_params.get("lang")
         is_wanted = wanted in desk.texts.languages()
-        t = desk.texts.translator(wanted if is_wanted else request.cookies.get(LANGUAGE_COOKIE))
-        browser = request.cookies.get(BROWSER_COOKIE)
+        t = desk.texts.translator(
+            wanted if is_wanted else request.cookies.get(self._ways.language_cookie)
+        )
+        browser = request.cookies.get(self._ways.browser_cookie)
         known = desk.operators.browser_of(browser)
         said: str | None = None
         if isinstance(error, SignInRefused) and error.wait_s:
             said = t(f"error.{error.key}", wait=t.wait(error.wait_s))
         elif error is not None:
             said = t(f"error.{error.key}", **error.values)
-        cookie = request.cookies.get(FORM_COOKIE, "")
+        cookie = request.cookies.get(self._ways.form_cookie, "")
         if not 16 <= len(cookie) <= 64:
             cookie = self._random_token(24)
+        way_back = self._ways.good_way_back(back) or ""
         with_password = request.query_params.get("with") == "password" or bool(name)
         response = desk.bare(
             request,
@@ -115,17 +113,19 @@ class Door:
                 "name": name or known or "",
                 "error": said,
                 # A cookie that is known no more: idle too long, or the node was started again.
-                "has_ended": error is None and COOKIE in request.cookies,
+                "has_ended": error is None and self._ways.cookie in request.cookies,
                 "csrf": hidden("csrf", self._seals.dumps([cookie, desk.now()])),
-                "to": good_way_back(back) or "",
-                "other": f"{SIGN_IN}?with=password&to={quote(good_way_back(back) or '', safe='/')}",
+                "to": way_back,
+                "other": f"{self._ways.sign_in}?with=password&to={quote(way_back, safe='/')}",
             },
             status,
         )
         # Only while the browser is open, and only for this page.
-        desk.set_cookie(request, response, FORM_COOKIE, cookie, None)
+        desk.set_cookie(request, response, self._ways.form_cookie, cookie, None)
         if is_wanted:
-            desk.set_cookie(request, response, LANGUAGE_COOKIE, t.language, LANGUAGE_KEPT_S)
+            desk.set_cookie(
+                request, response, self._ways.language_cookie, t.language, LANGUAGE_KEPT_S
+            )
         return response
 
     def _is_good(self, request: Request, token: str) -> bool:
@@ -135,7 +135,7 @@ class Door:
             return False
         if not 0 <= self._desk.now() - made_at <= FORM_LIFE_S:
             return False
-        kept = request.cookies.get(FORM_COOKIE, "")
+        kept = request.cookies.get(self._ways.form_cookie, "")
         return is_same_origin(request) and hmac.compare_digest(kept.encode(), str(cookie).encode())
 
     async def sign_in(self, request: Request) -> Response:
@@ -149,7 +149,7 @@ class Door:
         back = fields.get("to", "")
         if not self._is_good(request, fields.get("csrf", "")):
             return self._form(request, back, error=DeskError("csrf"), status=403)
-        browser = request.cookies.get(BROWSER_COOKIE)
+        browser = request.cookies.get(self._ways.browser_cookie)
         is_pin = "pin" in fields and browser is not None
         name = fields.get("name", "").strip()[:40]
         try:
@@ -170,31 +170,31 @@ class Door:
                 raise
             name = name or desk.operators.browser_of(browser) or ""
             return self._form(request, back, name=name, error=DeskError("not_written"), status=503)
-        desk.sign_ins.end(request.cookies.get(COOKIE))
-        return self._begin(request, operator, good_way_back(back) or HOME)
+        desk.sign_ins.end(request.cookies.get(self._ways.cookie))
+        return self._begin(request, operator, self._ways.good_way_back(back) or self._ways.home)
 
     def _begin(self, request: Request, operator: Operator, back: str) -> Response:
         token, _ = self._desk.sign_ins.begin(operator)
-        response = redirect(OWN_PASSWORD if operator.must_change else back)
-        self._desk.set_cookie(request, response, COOKIE, token, None)
+        response = redirect(self._ways.password if operator.must_change else back)
+        self._desk.set_cookie(request, response, self._ways.cookie, token, None)
         return response
 
     # -- behind it -------------------------------------------------------------------------
 
     async def sign_out(self, visit: Visit) -> Response:
         """POST /operator/sign-out."""
-        self._desk.sign_ins.end(visit.request.cookies.get(COOKIE))
+        self._desk.sign_ins.end(visit.request.cookies.get(self._ways.cookie))
         operator = visit.operator
         await self._desk.operators.record(
             Deed(operator.name, "sign_out", operator.site_id, operator.name)
         )
-        response = redirect(SIGN_IN)
-        response.delete_cookie(COOKIE, path="/operator")
+        response = redirect(self._ways.sign_in)
+        response.delete_cookie(self._ways.cookie, path=self._ways.root)
         return response
 
     async def me(self, visit: Visit) -> Response:
         """GET /operator/me: who I am, my password and PIN."""
-        browser = visit.request.cookies.get(BROWSER_COOKIE)
+        browser = visit.request.cookies.get(self._ways.browser_cookie)
         has_pin = self._desk.operators.browser_of(browser) == visit.operator.name
         return self._desk.page(visit, "me", {"has_pin": has_pin})
 
@@ -224,18 +224,18 @@ class Door:
                 fields.get("old", ""),
                 fields.get("new", ""),
                 fields.get("again", ""),
-                visit.request.cookies.get(BROWSER_COOKIE),
+                visit.request.cookies.get(self._ways.browser_cookie),
             )
         except DeskError as error:
             return self._password(visit, error)
         # A new sign-in: the old password's end with it.
-        desk.sign_ins.end(visit.request.cookies.get(COOKIE))
+        desk.sign_ins.end(visit.request.cookies.get(self._ways.cookie))
         token, made = desk.sign_ins.begin(changed)
         made.site_id, made.language = visit.sign_in.site_id, visit.sign_in.language
         response = desk.go(
-            HOME if visit.operator.must_change else "/operator/me", notice="password"
+            self._ways.home if visit.operator.must_change else self._ways.me, notice="password"
         )
-        desk.set_cookie(visit.request, response, COOKIE, token, None)
+        desk.set_cookie(visit.request, response, self._ways.cookie, token, None)
         return response
 
     async def pin(self, visit: Visit) -> Response:
@@ -250,19 +250,19 @@ class Door:
                 visit.operator.name,
                 visit.fields.get("pin", ""),
                 visit.fields.get("again", ""),
-                visit.request.cookies.get(BROWSER_COOKIE),
+                visit.request.cookies.get(self._ways.browser_cookie),
             )
         except DeskError as error:
             return desk.page(visit, "pin", error=error)
-        response = desk.go("/operator/me", notice="pin")
-        desk.set_cookie(visit.request, response, BROWSER_COOKIE, browser, BROWSER_KEPT_S)
+        response = desk.go(self._ways.me, notice="pin")
+        desk.set_cookie(visit.request, response, self._ways.browser_cookie, browser, BROWSER_KEPT_S)
         return response
 
     async def forget_pin(self, visit: Visit) -> Response:
         """POST /operator/me/pin/forget: here the password is needed again."""
-        browser = visit.request.cookies.get(BROWSER_COOKIE)
+        browser = visit.request.cookies.get(self._ways.browser_cookie)
         if browser:
             await self._desk.operators.forget_browser(browser)
-        response = self._desk.go("/operator/me", notice="pin_forgotten")
-        response.delete_cookie(BROWSER_COOKIE, path="/operator")
+        response = self._desk.go(self._ways.me, notice="pin_forgotten")
+        response.delete_cookie(self._ways.browser_cookie, path=self._ways.root)
         return response

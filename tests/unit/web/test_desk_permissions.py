@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from portal.web.operator.app import MODULES
-from portal.web.operator.desk import Need
+from portal.web.operator.desk import VILLAGE, Need
 from tests.unit.web.desk import OPERATORS, Desk, Person, desk, forms_of
 from tests.unit.web.desk_world import SITES, Samples, fill
 from tests.unit.web.village import Page
@@ -63,6 +63,7 @@ def routes() -> list[tuple[str, str, Need]]:
     from portal.web.operator.signin import Door
 
     anything: Any = Anything()
+    anything.ways = VILLAGE
     pages = list(Door(anything, secret=b"x" * 32, random_token=str).pages())
     for module in MODULES:
         pages += module(anything, anything)

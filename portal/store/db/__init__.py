@@ -1,6 +1,7 @@
 """The database file: opening, migrations, one writer and one quick reader.
 
-The only module that knows the drivers. SQLite in WAL mode with `synchronous=FULL`: a commit that
+The only package that knows the drivers; what a hub uses, on SQLite or PostgreSQL, is in
+`portal.store.db.either`. SQLite in WAL mode with `synchronous=FULL`: a commit that
 returned survives a power cut. The writer goes through aiosqlite, so that an fsync never stops the
 event loop; the reader is a second, read-only connection for point reads by key, which cost some
 20 microseconds and are not worth a thread hop.
@@ -17,7 +18,7 @@ from typing import Any, Protocol
 import aiosqlite
 
 FILE_NAME = "pesisir.db"
-MIGRATIONS = Path(__file__).parent / "migrations"
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
 CACHE_KIB = 8192
 """Page cache of each connection; 8 MiB keeps the node under its 120 MB."""
 
@@ -52,12 +53,12 @@ def migrations() -> list[tuple[int, list[str]]]:
     steps = []
     for path in sorted(MIGRATIONS.glob("[0-9]*.sql")):
         text = re.sub(r"--[^\n]*", "", path.read_text(encoding="utf-8"))
-        statements = list(_statements(text))
+        statements = list(statements_of(text))
         steps.append((int(path.name.split("_")[0]), statements))
     return steps
 
 
-def _statements(text: str) -> Iterator[str]:
+def statements_of(text: str) -> Iterator[str]:
     """The statements of a script; a trigger's own semicolons do not part it."""
     statement = ""
     for piece in text.split(";"):
@@ -140,6 +141,16 @@ class Settler(Protocol):
         """They were committed."""
 
 
+class Scribe(Protocol):
+    """Who keeps the ledger: makes rows of records while nobody else writes."""
+
+    def statements(self, entries: Sequence[Any]) -> Sequence[Statement]:
+        """What appends these records, numbered on from the last that was committed."""
+
+    def ended(self, is_committed: bool) -> None:
+        """The transaction with the last `statements` is over."""
+
+
 class Database:
     """One writer and one reader of a database file."""
 
@@ -149,11 +160,16 @@ class Database:
         self._reader = reader
         self._lock = asyncio.Lock()
         self._settler: Settler | None = None
+        self._scribe: Scribe | None = None
 
     def settled_by(self, settler: "Settler") -> None:
         """Let `settler` write what it holds before anybody reads or changes its tables, and when
         the database is closed."""
         self._settler = settler
+
+    def recorded_by(self, scribe: "Scribe") -> None:
+        """Let `scribe` append what transactions have for the ledger; without one it is dropped."""
+        self._scribe = scribe
 
     @classmethod
     async def open(cls, path: Path) -> "Database":
@@ -211,13 +227,30 @@ class Database:
         return await asyncio.to_thread(read)
 
     async def write(
-        self, statements: Sequence[Statement], *, then: Callable[[], None] = lambda: None
+        self,
+        statements: Sequence[Statement],
+        *,
+        entries: Sequence[Any] = (),
+        then: Callable[[], None] = lambda: None,
     ) -> None:
-        """One transaction of statements, each executed for all its rows; `then` is called once they
-        are committed, before anybody else writes."""
+        """One transaction of statements, each executed for all its rows, and of records for the
+        ledger; `then` is called once they are committed, before anybody else writes."""
         async with self._lock:
-            await self._writer.write(statements)
+            if entries and self._scribe is not None:
+                await _whole(self._record(self._scribe, statements, entries))
+            else:
+                await self._writer.write(statements)
             then()
+
+    async def _record(
+        self, scribe: Scribe, statements: Sequence[Statement], entries: Sequence[Any]
+    ) -> None:
+        is_committed = False
+        try:
+            await self._writer.write([*statements, *scribe.statements(entries)])
+            is_committed = True
+        finally:
+            scribe.ended(is_committed)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["Transaction"]:
@@ -231,14 +264,22 @@ class Database:
             except BaseException:
                 await self._writer.rollback()
                 raise
-            await _whole(self._commit())
+            await _whole(self._commit(transaction))
 
-    async def _commit(self) -> None:
+    async def _commit(self, transaction: "Transaction") -> None:
+        scribe = self._scribe if transaction.entries else None
+        is_committed = False
         try:
+            if scribe is not None:
+                await transaction.write(scribe.statements(transaction.entries))
             await self._writer.commit()
+            is_committed = True
         except BaseException:
             await self._writer.rollback()
             raise
+        finally:
+            if scribe is not None:
+                scribe.ended(is_committed)
         if self._settler is not None:
             self._settler.forget()
 
@@ -267,6 +308,12 @@ class Transaction:
 
     def __init__(self, connection: aiosqlite.Connection):
         self._connection = connection
+        self.entries: list[Any] = []
+
+    def append(self, entry: Any) -> None:
+        """Append a record (`portal.store.ledger.Entry`) to the ledger when the transaction is
+        committed."""
+        self.entries.append(entry)
 
     async def run(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Execute one statement; return the number of rows it changed."""

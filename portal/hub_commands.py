@@ -1,0 +1,27 @@
+"""The hub's commands: what the command line asks of a running hub, or does without one.
+
+`TABLE` has them by name; each takes the hub and keyword arguments and returns a JSON value.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from portal.errors import UserError
+from portal.store.db.either import StoreUnavailableError
+
+if TYPE_CHECKING:
+    from portal.serve_hub import Hub
+
+HubCommand = Callable[..., Awaitable[Any]]
+TABLE: dict[str, HubCommand] = {}
+
+
+async def execute(hub: "Hub", name: str, arguments: Mapping[str, Any]) -> object:
+    """Run a command by its name. Raises UserError."""
+    command = TABLE.get(name)
+    if command is None:
+        raise UserError(f"the hub has no command {name}")
+    try:
+        return await command(hub, **arguments)
+    except StoreUnavailableError as error:
+        raise UserError(str(error)) from error

@@ -1,0 +1,225 @@
+"""Serve a hub: its store, what nodes and reviewers talk to, from the lock to the last commit.
+
+One of the two places where the clock is read. Order matters: own the directory, open the store,
+listen, say "ready"; at the end stop listening, let go.
+"""
+
+import asyncio
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import uvicorn
+from prometheus_client import CollectorRegistry
+from starlette.routing import BaseRoute
+
+from portal import control, http_listeners, hub_commands, hub_keys
+from portal.certificates import https_host
+from portal.control_server import ControlServer
+from portal.hub_directories import open_store
+from portal.hub_keys import HubKeys
+from portal.served_certificate import ServedCertificate
+from portal.settings import Settings, load_for_hub
+from portal.store.db.either import StoreUnavailableError
+from portal.store.hub import HubStore
+from portal.web import hub_app
+
+log = logging.getLogger(__name__)
+
+STOP_WITHIN_S = 8.0
+CERTIFICATE_LOOKED_AT_EVERY_S = 3600.0
+
+
+@dataclass(slots=True)
+class Hub:
+    """A hub's parts, without sockets. The caller owns the directory."""
+
+    directory: Path
+    settings: Settings
+    keys: HubKeys
+    store: HubStore
+    now: Callable[[], int]
+
+    @classmethod
+    async def open(
+        cls, directory: Path, settings: Settings, now: Callable[[], int] | None = None
+    ) -> "Hub":
+        """Open a hub's directory. Raises UserError when something in it cannot be used."""
+        clock = now or (lambda: int(time.time()))
+        keys = hub_keys.read(directory)
+        store = await open_store(directory, settings, keys, clock())
+        return cls(directory, settings, keys, store, clock)
+
+    async def close(self) -> None:
+        """Let the database go."""
+        await self.store.database.close()
+
+    async def is_healthy(self) -> bool:
+        """Whether something can be stored now."""
+        try:
+            async with self.store.database.transaction() as transaction:
+                await self.store.set_facts(transaction, [("looked_at", str(self.now()))])
+        except StoreUnavailableError:
+            return False
+        return True
+
+
+class HubService:
+    """A hub and everything it listens on."""
+
+    def __init__(self, hub: Hub):
+        self.hub = hub
+        self.http_addresses: list[tuple[str, int, bool]] = []
+        """(host, port, whether TLS) of each listener."""
+        self._web: list[tuple[uvicorn.Server, asyncio.Task[None]]] = []
+        self._certificate: ServedCertificate | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._control = ControlServer(
+            hub.directory, lambda name, arguments, _: hub_commands.execute(hub, name, arguments)
+        )
+
+    def routes(self) -> list[BaseRoute]:
+        """What the hub serves besides health and metrics: each face adds its own here."""
+        return []
+
+    async def start(self) -> None:
+        """Listen everywhere; raises UserError with one plain sentence when that cannot be."""
+        http = self.hub.settings.http
+        self._certificate = self._certificate_to_serve()
+        application = hub_app.build(
+            routes=self.routes(),
+            http=http,
+            is_healthy=self.hub.is_healthy,
+            registry=CollectorRegistry(),
+            before_metrics=self._refresh_metrics,
+        )
+        bound = [(listen, http_listeners.bind(listen)) for listen in http.listen]
+        for listen, listener in bound:
+            certificate = self._certificate
+            context = certificate.context if listen.is_tls and certificate is not None else None
+            self._web.append(await http_listeners.serve(application, listen, listener, context))
+            host, port = listener.getsockname()[:2]
+            self.http_addresses.append((host, port, listen.is_tls))
+            if not listen.is_tls and host not in ("127.0.0.1", "::1"):
+                log.warning("listens_without_tls listen=%s", listen)
+        await self._control.start()
+        loop = asyncio.get_running_loop()
+        if self._certificate is not None:
+            self._tasks.append(loop.create_task(self._watch_certificate()))
+
+    async def _refresh_metrics(self) -> None:
+        pass
+
+    def _certificate_to_serve(self) -> ServedCertificate | None:
+        """The certificate of the listeners with TLS: our own, or what the settings name."""
+        http = self.hub.settings.http
+        if http.tls_cert is None or http.tls_key is None:
+            return None
+        if not any(listen.is_tls for listen in http.listen):
+            return None
+        self._renew_own_certificate()
+        return ServedCertificate(
+            http.tls_cert, http.tls_key, https_host(http.url), now=self.hub.now
+        )
+
+    def _renew_own_certificate(self) -> None:
+        """Make our own certificate anew when its names have changed or its end is near."""
+        http = self.hub.settings.http
+        if http.tls_cert != self.hub.directory / hub_keys.CERTIFICATE_NAME:
+            return  # the office has one of its own
+        host = urlsplit(http.url).hostname if http.url is not None else None
+        names = hub_keys.names_of(host, [listen.host for listen in http.listen])
+        if hub_keys.renew_certificate(self.hub.directory, self.hub.keys, names, self.hub.now()):
+            log.info("certificate_made names=%s", ",".join(names))
+
+    async def _watch_certificate(self) -> None:
+        """Renew our own certificate in time, and take a changed one into use."""
+        while self._certificate is not None:
+            await asyncio.sleep(CERTIFICATE_LOOKED_AT_EVERY_S)
+            try:
+                await asyncio.to_thread(self._renew_own_certificate)
+                await asyncio.to_thread(self._certificate.look)
+            except Exception:
+                log.exception("certificate_not_looked_at")
+
+    def ready_line(self) -> str:
+        """What is served where, for people and for programs that wait for it."""
+        parts = ["ready"]
+        for host, port, is_tls in self.http_addresses:
+            scheme = "https" if is_tls else "http"
+            parts.append(f"{scheme}={http_listeners.url_of(host, port, is_tls)}")
+        parts.append(f"hub={self.hub.keys.hub_id}")
+        parts.append(f"url={self.hub.settings.http.url or parts[1].partition('=')[2]}")
+        return " ".join(parts)
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        for task in self._tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        await self._control.close()
+        for server, _ in self._web:
+            server.should_exit = True
+        for _, task in self._web:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(task, 3.0)
+
+
+async def serve(
+    directory: Path,
+    settings: Settings,
+    *,
+    on_ready: Callable[[HubService], None] | None = None,
+    stopping: asyncio.Event | None = None,
+) -> None:
+    """Run a hub until `stopping` is set, or SIGTERM or SIGINT where it is not given."""
+    stop = stopping or asyncio.Event()
+    if stopping is None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+    hub = await Hub.open(directory, settings)
+    service = HubService(hub)
+    try:
+        await service.start()
+        if on_ready is not None:
+            on_ready(service)
+        await stop.wait()
+    finally:
+        await service.stop()
+        await hub.close()
+
+
+def run(directory: Path, settings: Settings) -> None:
+    """Own the directory and serve it until told to stop; the first line on stdout is "ready"."""
+
+    def ready(service: HubService) -> None:
+        sys.stdout.write(service.ready_line() + "\n")
+        sys.stdout.flush()
+
+    with control.own(directory, "hub", wait_s=control.WAIT_FOR_COMMAND_S):
+        asyncio.run(serve(directory, settings, on_ready=ready))
+
+
+def call(directory: Path, command: str, **arguments: Any) -> Any:
+    """Run a command of portal/hub_commands.py in the running hub of `directory`, or here.
+
+    Raises UserError.
+    """
+
+    async def here(name: str, given: Mapping[str, Any], _: control.Report) -> object:
+        hub = await Hub.open(directory, load_for_hub(directory))
+        try:
+            return await hub_commands.execute(hub, name, given)
+        finally:
+            await hub.close()
+
+    return control.call(directory, command, arguments, here)

@@ -1,0 +1,153 @@
+"""A hub's database in a PostgreSQL server, through asyncpg (the optional extra `hub`)."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from typing import Any, cast
+
+from portal.errors import UserError
+from portal.store.db.either import HubTransaction, Row, StoreUnavailableError
+
+try:
+    import asyncpg
+except ImportError as error:
+    raise UserError(
+        "database.url names a PostgreSQL server and the driver is not installed;"
+        " install it with: pip install 'pesisir[hub]'"
+    ) from error
+
+CONNECTIONS = 8
+CONNECT_WITHIN_S = 10.0
+STATEMENT_WITHIN_S = 300.0
+_TEMPORARY = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InsufficientResourcesError,  # disk full, out of memory, too many connections
+    asyncpg.OperatorInterventionError,  # shut down, starting up, cancelled
+    asyncpg.SystemError,  # an error of the server's disk
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.TransactionRollbackError,  # deadlock, serialization
+    TimeoutError,
+    OSError,
+)
+
+
+@lru_cache(maxsize=1000)
+def numbered(sql: str) -> str:
+    """`?` as `$1`, `$2` ..., but for those in quoted text."""
+    count = 0
+
+    def place(found: re.Match[str]) -> str:
+        nonlocal count
+        if found[0] != "?":
+            return found[0]
+        count += 1
+        return f"${count}"
+
+    return re.sub(r"'[^']*'|\?", place, sql)
+
+
+class _Transaction:
+    """See `either.HubTransaction`."""
+
+    def __init__(self, connection: Any):
+        self._connection = connection
+
+    async def run(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        status = await self._connection.execute(numbered(sql), *parameters)
+        # "INSERT 0 5", "UPDATE 5", "CREATE TABLE"
+        last = str(status).rpartition(" ")[2]
+        return int(last) if last.isdigit() else 0
+
+    async def run_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        if rows:
+            await self._connection.executemany(numbered(sql), rows)
+
+    async def one(self, sql: str, parameters: Sequence[Any] = ()) -> Row | None:
+        return cast(Row | None, await self._connection.fetchrow(numbered(sql), *parameters))
+
+    async def all(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        return cast(list[Row], await self._connection.fetch(numbered(sql), *parameters))
+
+    async def lock(self, name: str) -> None:
+        await self._connection.execute("SELECT pg_advisory_xact_lock(hashtext($1))", name)
+
+
+class PostgresHubDatabase:
+    """See `either.HubDatabase`. Several programs may use it at once."""
+
+    dialect = "postgresql"
+
+    def __init__(self, pool: Any):
+        self._pool = pool
+
+    @classmethod
+    async def open(cls, url: str) -> "PostgresHubDatabase":
+        """Connect. Raises StoreUnavailableError; the URL's password is in no message."""
+        try:
+            pool = await asyncpg.create_pool(
+                url,
+                min_size=1,
+                max_size=CONNECTIONS,
+                timeout=CONNECT_WITHIN_S,
+                command_timeout=STATEMENT_WITHIN_S,
+                # An acknowledged record survives the server's power cut.
+                server_settings={"synchronous_commit": "on", "application_name": "pesisir hub"},
+            )
+        except (*_TEMPORARY, asyncpg.PostgresError, ValueError) as error:
+            raise StoreUnavailableError(
+                f"The PostgreSQL server of database.url cannot be used: {_plain(error)}."
+            ) from error
+        return cls(pool)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[HubTransaction]:
+        """One transaction on a connection of its own."""
+        try:
+            async with self._pool.acquire() as connection, connection.transaction():
+                yield _Transaction(connection)
+        except _TEMPORARY as error:
+            raise _unavailable(error) from error
+
+    async def one(self, sql: str, parameters: Sequence[Any] = ()) -> Row | None:
+        """The first row."""
+        try:
+            return cast(Row | None, await self._pool.fetchrow(numbered(sql), *parameters))
+        except _TEMPORARY as error:
+            raise _unavailable(error) from error
+
+    async def all(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """All rows."""
+        try:
+            return cast(list[Row], await self._pool.fetch(numbered(sql), *parameters))
+        except _TEMPORARY as error:
+            raise _unavailable(error) from error
+
+    async def vacuum(self) -> None:
+        """Let the server overwrite deleted rows: it frees their room for new ones."""
+        try:
+            await self._pool.execute("VACUUM")
+        except _TEMPORARY as error:
+            raise _unavailable(error) from error
+
+    async def octets(self) -> int:
+        """Size of the database."""
+        row = await self.one("SELECT pg_database_size(current_database()) AS octets")
+        return int(row["octets"]) if row is not None else 0
+
+    async def close(self) -> None:
+        """Close all connections."""
+        try:
+            await asyncio.wait_for(self._pool.close(), 5.0)
+        except (TimeoutError, *_TEMPORARY):
+            self._pool.terminate()
+
+
+def _plain(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0].rstrip(".") or type(error).__name__
+
+
+def _unavailable(error: BaseException) -> StoreUnavailableError:
+    return StoreUnavailableError(f"The PostgreSQL server cannot be used now: {_plain(error)}.")
