@@ -5,13 +5,12 @@ the background, and what the parts tell each other.
 """
 
 import asyncio
-import ipaddress
 import logging
 import os
 import secrets
-import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from portal import keys as node_keys
@@ -28,11 +27,13 @@ from portal.devices import Devices
 from portal.disconnects import Disconnects
 from portal.doctor import Doctor
 from portal.domain.clock import Clock
+from portal.domain.ledger import ClockQuality, Kind
 from portal.door import Door
 from portal.errors import UserError
 from portal.grants import Grants
 from portal.health import OUTAGES_KEPT_S, Backhaul, Disk, newest_backup_at
 from portal.history import History
+from portal.ledger import Ledger
 from portal.link_watch import LinkWatch
 from portal.misses import Misses
 from portal.notices import Notices
@@ -40,11 +41,14 @@ from portal.online import Online
 from portal.operators import Operators
 from portal.overview import CertificateLook, DayView, SilentDevice
 from portal.print_job import PrintJobs
+from portal.pseudonyms import Pseudonyms
 from portal.renewals import Renewals
 from portal.retention import Retention
+from portal.served_address import own_url
 from portal.served_certificate import ServedCertificate
 from portal.sessions import Live, Sessions
 from portal.settings import Settings
+from portal.signing import SigningKeys
 from portal.store import db
 from portal.store.actions import ActionStore
 from portal.store.audit import AuditStore
@@ -53,10 +57,12 @@ from portal.store.complaints import ComplaintStore
 from portal.store.db import Database, DatabaseError, DatabaseTooNewError, DatabaseUnusableError
 from portal.store.devices import DeviceStore
 from portal.store.journal import Journal
+from portal.store.ledger import LedgerStore, Stamp
 from portal.store.node import NodeStore
 from portal.store.notices import NoticeStore
 from portal.store.operators import OperatorStore
 from portal.store.overview import OverviewStore
+from portal.store.pseudonyms import PseudonymStore
 from portal.tickets import Tickets
 from portal.trace import Trace
 from portal.vouchers import Vouchers
@@ -136,6 +142,21 @@ class Node:
             self.store, self.keys.hash_key, self.admin.zone, elapsed_s=self.elapsed_s
         )
         self.sessions = Sessions(self.store)
+        self.signing = SigningKeys.read_or_make(directory, os.urandom)
+        self.pseudonyms = Pseudonyms(PseudonymStore(database), random_octets=os.urandom)
+        self.ledger = Ledger(
+            LedgerStore(
+                database,
+                stamp=lambda: Stamp(self.boot, self.clock_quality()),
+                random_octets=os.urandom,
+            ),
+            self.signing,
+            self.admin,
+            self.sessions,
+            self.pseudonyms,
+            now=self.now,
+            soon=lambda: self.commit.soon(),
+        )
         self.backhaul = Backhaul(
             settings.backhaul.probes,
             now=self.now,
@@ -156,6 +177,8 @@ class Node:
                 self.sessions.collect,
                 self.attempts.collect,
                 self.backhaul.collect,
+                self.pseudonyms.collect,
+                self.ledger.collect,
                 self._collect,
             ),
             on_failure=self._commit_failed,
@@ -194,6 +217,7 @@ class Node:
             self.commit,
             self.disconnects,
             self.renewals,
+            self.ledger,
             class_key=self.keys.class_key,
             now=self.now,
             elapsed_s=self.elapsed_s,
@@ -390,6 +414,8 @@ class Node:
         try:
             await Journal(database).replay()
             node = cls(directory, settings, clocks, database)
+            first_id = ((node.boot + 1) << BOOT_SHIFT) + 1
+            await node.ledger.begin(node.store.box(), first_session_id=first_id)
         except BaseException as error:
             await database.close()
             trouble = db.trouble(error)
@@ -417,6 +443,7 @@ class Node:
         """Count a boot and start the tasks in the background; before the first packet."""
         self.boot += 1
         self._box_changes.append(("boot", str(self.boot)))
+        self.ledger.append(Kind.BOOT, {"version": version("pesisir")})
         self.backhaul.end_unfinished(self.now())
         self.accounts.preload(self.now())
         if not await self.commit.now():
@@ -497,7 +524,17 @@ class Node:
             self._login_bases.append((login_base, gateway_id))
             self.commit.soon()
 
+    def clock_quality(self) -> ClockQuality:
+        """How far the node's time can be trusted."""
+        if self.clock.is_unset:
+            return ClockQuality.UNSET
+        if self.clock.is_doubtful:
+            return ClockQuality.DOUBTFUL
+        is_vouched_for = self._clocks.is_synchronised()
+        return ClockQuality.SYNCHRONISED if is_vouched_for else ClockQuality.RUNNING
+
     def _commit_failed(self, error: Exception) -> None:
+        self.ledger.commit_failed()
         self.disk.found_full(error)
 
     def _collect(self, batch: Batch) -> Callable[[bool], None]:
@@ -526,6 +563,7 @@ class Node:
 
     async def _sweep(self) -> None:
         self.accounting.close_stale()
+        self.ledger.slice(self.now())
         self.renewals.sweep()
         self.tickets.forget_old(self.elapsed_s())
         self.doctor.forget_old()
@@ -542,30 +580,3 @@ class Node:
         await self.vouchers.forget_sealed()
         await self.retention.forget()
         await self.operators.forget_old_browsers()
-
-
-def own_url(host: str, port: int, *, is_tls: bool) -> str:
-    """The URL of a listener; a wildcard becomes this box's address towards the outside."""
-    address = ipaddress.ip_address(host)
-    if address.is_unspecified:
-        # Connecting a UDP socket sends nothing; it only asks the routing table (RFC 5737 address).
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.connect(("192.0.2.1", 9))
-                address = ipaddress.ip_address(probe.getsockname()[0])
-            except OSError:
-                address = ipaddress.ip_address("127.0.0.1")
-    name = f"[{address}]" if address.version == 6 else str(address)
-    scheme, usual = ("https", 443) if is_tls else ("http", 80)
-    return f"{scheme}://{name}" if port == usual else f"{scheme}://{name}:{port}"
-
-
-def secret_directory(directory: Path) -> None:
-    """Make a directory that only its owner can enter; raises UserError when that cannot be."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        os.chmod(directory, 0o700)
-    except OSError as error:
-        raise UserError(
-            f"The directory {directory} cannot be made or used: {error.strerror}."
-        ) from error
