@@ -4,7 +4,7 @@ Each takes the hub's office and keyword arguments as JSON gave them, and returns
 command line prints it. They run in the running hub, else in the command's own process.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from portal.enrolment import file_text
 from portal.errors import UserError
 from portal.hub.coverage import Coverage
 from portal.hub.enrolment import Enrolments, Invitation, Waiting
+from portal.hub.publishing import Publishing
 from portal.hub.review import Review, SiteView
 from portal.hub.reviewers import Office, reviewers
 from portal.hub_keys import HubKeys, public_of
@@ -34,6 +35,7 @@ class HubOffice:
     enrolments: Enrolments
     review: Review
     coverage: Coverage
+    publishing: Publishing
     store: HubStore
     office: OfficeStore
     reading: ReviewStore
@@ -71,6 +73,14 @@ class HubOffice:
             ),
             review=Review(reading, office, now=now),
             coverage=Coverage(reading, now=now),
+            publishing=Publishing(
+                reading,
+                office,
+                key=documents_key(keys),
+                sign=keys.sign_document,
+                now=now,
+                random_below=random_below,
+            ),
             store=store,
             office=office,
             reading=reading,
@@ -87,8 +97,13 @@ class HubOffice:
 def trust_of(keys: HubKeys, url: str) -> HubTrust:
     """The hub as its nodes shall know it."""
     cosigner = note.Key(keys.key_name, note.COSIGNATURE, public_of(keys.cosigner))
-    documents = note.Key(keys.documents_key_name, note.ED25519, public_of(keys.documents))
-    return HubTrust(url, keys.ca_pem, str(cosigner), str(documents), keys.recovery_public.hex())
+    recovery = keys.recovery_public.hex()
+    return HubTrust(url, keys.ca_pem, str(cosigner), str(documents_key(keys)), recovery)
+
+
+def documents_key(keys: HubKeys) -> note.Key:
+    """By which nodes check the office's documents."""
+    return note.Key(keys.documents_key_name, note.ED25519, public_of(keys.documents))
 
 
 # --- the commands
@@ -185,7 +200,7 @@ async def _remove_person(office: HubOffice, name: str) -> object:
     return {"name": name}
 
 
-OFFICE_TABLE = {
+OFFICE_TABLE: dict[str, Callable[..., Awaitable[object]]] = {
     "sites": _sites,
     "add_site": _add_site,
     "set_site": _set_site,

@@ -6,6 +6,7 @@ listen, say "ready"; at the end stop listening, let go.
 
 import asyncio
 import logging
+import secrets
 import signal
 import sys
 import time
@@ -25,11 +26,15 @@ from portal.certificates import https_host
 from portal.control_server import ControlServer
 from portal.hub_directories import open_store
 from portal.hub_keys import HubKeys
+from portal.hub_office_commands import HubOffice
 from portal.served_certificate import ServedCertificate
 from portal.settings import Settings, load_for_hub
 from portal.store.db.either import StoreUnavailableError
 from portal.store.hub import HubStore
-from portal.web import hub_app
+from portal.web import enrol_api, hub_app
+from portal.web.arrivals import client_address
+from portal.web.diskominfo.app import ReviewApp
+from portal.web.text import Texts
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +50,7 @@ class Hub:
     settings: Settings
     keys: HubKeys
     store: HubStore
+    office: HubOffice
     now: Callable[[], int]
 
     @classmethod
@@ -55,7 +61,17 @@ class Hub:
         clock = now or (lambda: int(time.time()))
         keys = hub_keys.read(directory)
         store = await open_store(directory, settings, keys, clock())
-        return cls(directory, settings, keys, store, clock)
+        office = await HubOffice.open(
+            store,
+            keys,
+            settings.http.url or "",
+            now=clock,
+            elapsed_s=time.monotonic,
+            random_bytes=secrets.token_bytes,
+            random_below=secrets.randbelow,
+            random_token=secrets.token_urlsafe,
+        )
+        return cls(directory, settings, keys, store, office, clock)
 
     async def close(self) -> None:
         """Let the database go."""
@@ -87,7 +103,25 @@ class HubService:
 
     def routes(self) -> list[BaseRoute]:
         """What the hub serves besides health and metrics: each face adds its own here."""
-        return []
+        hub = self.hub
+        review = ReviewApp(
+            hub.office,
+            Texts(),
+            http=hub.settings.http,
+            secret=hub.keys.web_key,
+            elapsed_s=time.monotonic,
+            random_token=secrets.token_urlsafe,
+        )
+        self.review = review
+        return [
+            *enrol_api.routes(
+                hub.office.enrolments,
+                enrol_api.public_of(hub.office.trust),
+                source=lambda request: client_address(request, hub.settings.http.trusted_proxies),
+                elapsed_s=time.monotonic,
+            ),
+            *review.routes(),
+        ]
 
     async def start(self) -> None:
         """Listen everywhere; raises UserError with one plain sentence when that cannot be."""

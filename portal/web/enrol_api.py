@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from portal.enrolment import key_statement
 from portal.hub.enrolment import Enrolments, Presented, Refused
+from portal.hub_trust import HubTrust
 from portal.misses import Misses
 from portal.signing import verify
 
@@ -39,6 +40,17 @@ class _NewKey(msgspec.Struct):
     new: str
     signature_old: str
     signature_new: str
+
+
+def public_of(trust: HubTrust) -> dict[str, str]:
+    """What `/api/v1/ca` says of a hub."""
+    return {
+        "url": trust.url,
+        "ca": trust.authority,
+        "cosigner": trust.cosigner,
+        "documents": trust.documents,
+        "recovery": trust.recovery,
+    }
 
 
 def routes(
