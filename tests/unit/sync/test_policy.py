@@ -1,4 +1,4 @@
-"""Policy: what the hub signed is applied once, newer only, and what works survives what does not."""
+"""Policy: what the hub signed is applied once, newer only; what works survives what does not."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
