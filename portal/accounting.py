@@ -27,6 +27,7 @@ from portal.domain.session import (
     overlap_s,
 )
 from portal.grants import NEWER_SESSION, NO_PHONE, Grants
+from portal.ledger import Ledger
 from portal.renewals import Renewals
 from portal.sessions import SAME_START_S, Live, Sessions
 from radius.nas import canonical_mac
@@ -62,6 +63,7 @@ class Accounting:
         commit: GroupCommit,
         disconnects: Disconnects,
         renewals: Renewals,
+        ledger: Ledger,
         *,
         class_key: bytes,
         now: Callable[[], int],
@@ -76,6 +78,7 @@ class Accounting:
         self._commit = commit
         self._disconnects = disconnects
         self._renewals = renewals
+        self._ledger = ledger
         self._class_key = class_key
         self._now = now
         self._elapsed_s = elapsed_s
@@ -152,6 +155,8 @@ class Accounting:
             self._accounts.changed(account)
         if was_open != is_open:
             self._opened_or_closed(live)
+        if not is_open:
+            self._ledger.closed(live, was_open=was_open)
         self._sessions.changed(live)
 
     def _counted_s(self, since_at: int, until_at: int, seconds: int) -> int:
@@ -433,6 +438,7 @@ class Accounting:
             self._accounts.flush(live.account, live.session)
             self._accounts.changed(live.account)
         self._opened_or_closed(live)
+        self._ledger.closed(live, was_open=True)
         self._sessions.changed(live)
 
     def _close_gateway(self, gateway: Gateway, event_at: int) -> None:

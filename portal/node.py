@@ -12,6 +12,7 @@ import secrets
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from portal import keys as node_keys
@@ -28,11 +29,13 @@ from portal.devices import Devices
 from portal.disconnects import Disconnects
 from portal.doctor import Doctor
 from portal.domain.clock import Clock
+from portal.domain.ledger import ClockQuality, Kind
 from portal.door import Door
 from portal.errors import UserError
 from portal.grants import Grants
 from portal.health import OUTAGES_KEPT_S, Backhaul, Disk, newest_backup_at
 from portal.history import History
+from portal.ledger import Ledger
 from portal.link_watch import LinkWatch
 from portal.misses import Misses
 from portal.notices import Notices
@@ -40,11 +43,13 @@ from portal.online import Online
 from portal.operators import Operators
 from portal.overview import CertificateLook, DayView, SilentDevice
 from portal.print_job import PrintJobs
+from portal.pseudonyms import Pseudonyms
 from portal.renewals import Renewals
 from portal.retention import Retention
 from portal.served_certificate import ServedCertificate
 from portal.sessions import Live, Sessions
 from portal.settings import Settings
+from portal.signing import SigningKeys
 from portal.store import db
 from portal.store.actions import ActionStore
 from portal.store.audit import AuditStore
@@ -53,10 +58,12 @@ from portal.store.complaints import ComplaintStore
 from portal.store.db import Database, DatabaseError, DatabaseTooNewError, DatabaseUnusableError
 from portal.store.devices import DeviceStore
 from portal.store.journal import Journal
+from portal.store.ledger import LedgerStore, Stamp
 from portal.store.node import NodeStore
 from portal.store.notices import NoticeStore
 from portal.store.operators import OperatorStore
 from portal.store.overview import OverviewStore
+from portal.store.pseudonyms import PseudonymStore
 from portal.tickets import Tickets
 from portal.trace import Trace
 from portal.vouchers import Vouchers
@@ -134,6 +141,21 @@ class Node:
             self.store, self.keys.hash_key, self.admin.zone, elapsed_s=self.elapsed_s
         )
         self.sessions = Sessions(self.store)
+        self.signing = SigningKeys.read_or_make(directory, os.urandom)
+        self.pseudonyms = Pseudonyms(PseudonymStore(database), random_octets=os.urandom)
+        self.ledger = Ledger(
+            LedgerStore(
+                database,
+                stamp=lambda: Stamp(self.boot, self.clock_quality()),
+                random_octets=os.urandom,
+            ),
+            self.signing,
+            self.admin,
+            self.sessions,
+            self.pseudonyms,
+            now=self.now,
+            soon=lambda: self.commit.soon(),
+        )
         self.backhaul = Backhaul(
             settings.backhaul.probes,
             now=self.now,
@@ -154,6 +176,8 @@ class Node:
                 self.sessions.collect,
                 self.attempts.collect,
                 self.backhaul.collect,
+                self.pseudonyms.collect,
+                self.ledger.collect,
                 self._collect,
             ),
             on_failure=self._commit_failed,
@@ -192,6 +216,7 @@ class Node:
             self.commit,
             self.disconnects,
             self.renewals,
+            self.ledger,
             class_key=self.keys.class_key,
             now=self.now,
             elapsed_s=self.elapsed_s,
@@ -388,6 +413,8 @@ class Node:
         try:
             await Journal(database).replay()
             node = cls(directory, settings, clocks, database)
+            first_id = ((node.boot + 1) << BOOT_SHIFT) + 1
+            await node.ledger.begin(node.store.box(), first_session_id=first_id)
         except BaseException as error:
             await database.close()
             trouble = db.trouble(error)
@@ -415,6 +442,7 @@ class Node:
         """Count a boot and start the tasks in the background; before the first packet."""
         self.boot += 1
         self._box_changes.append(("boot", str(self.boot)))
+        self.ledger.append(Kind.BOOT, {"version": version("pesisir")})
         self.backhaul.end_unfinished(self.now())
         self.accounts.preload(self.now())
         if not await self.commit.now():
@@ -495,7 +523,17 @@ class Node:
             self._login_bases.append((login_base, gateway_id))
             self.commit.soon()
 
+    def clock_quality(self) -> ClockQuality:
+        """How far the node's time can be trusted."""
+        if self.clock.is_unset:
+            return ClockQuality.UNSET
+        if self.clock.is_doubtful:
+            return ClockQuality.DOUBTFUL
+        is_vouched_for = self._clocks.is_synchronised()
+        return ClockQuality.SYNCHRONISED if is_vouched_for else ClockQuality.RUNNING
+
     def _commit_failed(self, error: Exception) -> None:
+        self.ledger.commit_failed()
         self.disk.found_full(error)
 
     def _collect(self, batch: Batch) -> Callable[[bool], None]:
@@ -524,6 +562,7 @@ class Node:
 
     async def _sweep(self) -> None:
         self.accounting.close_stale()
+        self.ledger.slice(self.now())
         self.renewals.sweep()
         self.tickets.forget_old(self.elapsed_s())
         self.doctor.forget_old()

@@ -55,6 +55,19 @@ class Delta(NamedTuple):
 NOTHING = Delta(0, 0, 0, 0)
 
 
+class Told(NamedTuple):
+    """What the ledger's records about one session tell of it."""
+
+    records: int = 0
+    input_octets: int = 0
+    output_octets: int = 0
+    session_time_s: int = 0
+    counted_s: int = 0
+
+
+UNTOLD = Told()
+
+
 @dataclass(slots=True, eq=False)
 class Session:
     """One accounting session as the node knows it."""
@@ -92,6 +105,8 @@ class Session:
     """Day (proleptic ordinal, in the site's zone) of the usage not yet in the day totals."""
     pending_octets: int = 0
     pending_s: int = 0
+    told: Told = UNTOLD
+    """What the ledger has of it."""
 
     @property
     def octets(self) -> int:
@@ -179,6 +194,29 @@ def close(session: Session, end_cause: str) -> None:
     if session.ended_at is None:
         session.ended_at = session.last_seen_at
         session.end_cause = end_cause
+
+
+def untold(session: Session) -> Told:
+    """What no record tells yet; `records` counts those there are."""
+    told = session.told
+    return Told(
+        told.records,
+        session.input_octets - told.input_octets,
+        session.output_octets - told.output_octets,
+        session.session_time_s - told.session_time_s,
+        session.counted_s - told.counted_s,
+    )
+
+
+def mark_told(session: Session) -> None:
+    """Note that one more record tells all there is."""
+    session.told = Told(
+        session.told.records + 1,
+        session.input_octets,
+        session.output_octets,
+        session.session_time_s,
+        session.counted_s,
+    )
 
 
 def share(amount: int, part_s: int, whole_s: int) -> int:

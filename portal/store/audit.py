@@ -7,7 +7,9 @@ the function that runs it.
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from portal.domain.ledger import WHOLE_NODE, Kind
 from portal.store.db import Database, Row, Transaction
+from portal.store.ledger import Entry
 
 INSERT = (
     "INSERT INTO audit (at, operator, action, site_id, object, reason, details)"
@@ -36,10 +38,21 @@ class Deed:
         """The values of INSERT; `at` in epoch seconds UTC."""
         return (at, self.by, self.action, self.site_id, self.object, self.reason, self.details)
 
+    def entry(self, at: int) -> Entry:
+        """The deed for the ledger: the hub learns what was done, the village who and to what."""
+        personal = {"by": self.by, "object": self.object}
+        if self.reason:
+            personal["reason"] = self.reason
+        if self.details:
+            personal["details"] = self.details
+        site = WHOLE_NODE if self.site_id is None else self.site_id
+        return Entry(Kind.ACTION, at, {"action": self.action}, site, personal)
+
 
 async def write(transaction: Transaction, at: int, deed: Deed) -> None:
     """Record a deed in the caller's transaction: both are written, or neither."""
     await transaction.insert(INSERT, deed.row(at))
+    transaction.append(deed.entry(at))
 
 
 class AuditStore:

@@ -8,19 +8,22 @@ from datetime import date
 from functools import lru_cache
 from typing import Any
 
-from portal.domain.session import Session
+from portal.domain.session import Session, Told
 from portal.store.db import Row
+from portal.store.ledger import Entry
 
 SESSION = (
     "id, voucher_id, gateway_id, site_id, acct_session_id, mac, framed_ip, has_class, started_at,"
     " granted_octets, granted_s, last_seen_at, ended_at, end_cause, is_stopped, is_superseded,"
     " input_octets, output_octets, session_time_s, base_input_octets, base_output_octets,"
-    " counted_s, pending_day, pending_octets, pending_s"
+    " counted_s, pending_day, pending_octets, pending_s, told_records, told_input_octets,"
+    " told_output_octets, told_s, told_counted_s"
 )
 _CHANGING = (
     "framed_ip, granted_octets, granted_s, last_seen_at, ended_at, end_cause, is_stopped,"
     " is_superseded, input_octets, output_octets, session_time_s, base_input_octets,"
-    " base_output_octets, counted_s, pending_day, pending_octets, pending_s"
+    " base_output_octets, counted_s, pending_day, pending_octets, pending_s, told_records,"
+    " told_input_octets, told_output_octets, told_s, told_counted_s"
 )
 
 
@@ -58,6 +61,7 @@ def session_row(session: Session) -> tuple[Any, ...]:
         _day(s.pending_day) if s.pending_day else None,
         s.pending_octets,
         s.pending_s,
+        *s.told,
     )
 
 
@@ -90,6 +94,7 @@ def beside_counters(session: Session) -> tuple[Any, ...]:
         s.input_octets - s.raw_input_octets,
         s.output_octets - s.raw_output_octets,
         s.pending_day,
+        s.told,
     )
 
 
@@ -122,6 +127,13 @@ def read_session(row: Row) -> Session:
         pending_day=date.fromisoformat(pending_day).toordinal() if pending_day else 0,
         pending_octets=row["pending_octets"],
         pending_s=row["pending_s"],
+        told=Told(
+            row["told_records"],
+            row["told_input_octets"],
+            row["told_output_octets"],
+            row["told_s"],
+            row["told_counted_s"],
+        ),
     )
 
 
@@ -149,6 +161,11 @@ class Batch:
     actions: list[tuple[Any, ...]] = field(default_factory=list)
     """What gateways were asked to do, new or answered since; in the order of `ACTION`."""
     box: list[tuple[str, str]] = field(default_factory=list)
+    pseudonyms: list[tuple[int, int, bytes]] = field(default_factory=list)
+    """(account, month, octets), new ones."""
+    entries: list[Entry] = field(default_factory=list)
+    """Records for the ledger. Their numbers are given while nobody else writes, so they are rows
+    only then."""
 
 
 def _marks(columns: str) -> str:
@@ -221,6 +238,7 @@ BATCH_SQL: tuple[tuple[str, str], ...] = (
         " ON CONFLICT (id) DO UPDATE SET"
         f" {_replaced('sent, answer, answered_at, error_cause, round_trip_ms')}",
     ),
+    ("pseudonyms", "INSERT INTO pseudonym (account_id, month, octets) VALUES (?, ?, ?)"),
     (
         "box",
         "INSERT INTO box (name, value) VALUES (?, ?)"

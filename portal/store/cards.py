@@ -53,6 +53,8 @@ class NewCard:
 async def write_all(transaction: Transaction, at: int, deeds: Sequence[Deed]) -> None:
     """Record several deeds of one moment in a single hop to the writer's thread."""
     await transaction.run_many(INSERT, [deed.row(at) for deed in deeds])
+    for deed in deeds:
+        transaction.append(deed.entry(at))
 
 
 async def insert_batch(

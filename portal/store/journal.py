@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from portal.store.batch import BATCH_SQL, Batch
+from portal.store.batch import BATCH_SQL, SESSION, Batch
 from portal.store.db import Database, Statement, Transaction
 
 SETTLE_AT_ROWS = 400
@@ -73,7 +73,9 @@ class Journal:
         changes = {name: rows for name in JOURNALED if (rows := getattr(batch, name))}
         if changes:
             statements.append((_INSERT, ((_encode(changes),),)))
-        await self._database.write(statements, then=lambda: self._take(changes))
+        await self._database.write(
+            statements, entries=batch.entries, then=lambda: self._take(changes)
+        )
 
     async def settle(self) -> None:
         """Write everything into its tables and empty the journal, in one transaction."""
@@ -99,7 +101,10 @@ class Journal:
         self._database.settled_by(self)
         rows = self._database.all("SELECT changes FROM journal ORDER BY id")
         for row in rows:
-            self._take(_decode(row["changes"]))
+            changes = _decode(row["changes"])
+            if "sessions" in changes:
+                changes["sessions"] = [_of_today(row) for row in changes["sessions"]]
+            self._take(changes)
         if rows:
             await self.settle()
         return len(rows)
@@ -130,3 +135,20 @@ class Journal:
         yield _SQL["accounts"], list(self._accounts.values())
         yield _SQL["devices"], list(self._devices.values())
         yield "DELETE FROM journal", ((),)
+
+
+_ENDED_AT, _INPUT, _OUTPUT, _TIME_S, _COUNTED_S = (
+    [name.strip() for name in SESSION.split(",")].index(name)
+    for name in ("ended_at", "input_octets", "output_octets", "session_time_s", "counted_s")
+)
+_BEFORE_LEDGER = len(SESSION.split(",")) - 5
+
+
+def _of_today(row: Sequence[Any]) -> Sequence[Any]:
+    """A session's row as it is written now. A program from before the ledger left it shorter; what
+    had ended by then counts as told."""
+    if len(row) > _BEFORE_LEDGER:
+        return row
+    if row[_ENDED_AT] is None:
+        return [*row, 0, 0, 0, 0, 0]
+    return [*row, 1, row[_INPUT], row[_OUTPUT], row[_TIME_S], row[_COUNTED_S]]

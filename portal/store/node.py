@@ -14,6 +14,7 @@ from portal.store.audit import Deed
 from portal.store.batch import DEVICE, SESSION, read_session
 from portal.store.db import Database, Row
 from portal.store.journal import Journal
+from portal.store.ledger import gateway_config, number_profile, profile_config, site_config
 
 _VOUCHER = (
     "SELECT v.id, v.account_id, v.batch_id, v.site_id, v.serial, v.code_hash, v.last4,"
@@ -252,6 +253,8 @@ class NodeStore:
                 "INSERT INTO site (code, name, zone) VALUES (?, ?, ?)", (code, name, zone)
             )
             await audit.write(transaction, at, replace(deed, site_id=site_id))
+            columns = {"code": code, "name": name, "zone": zone}
+            transaction.append(site_config(site_id, at, columns))
             return site_id
 
     async def set_site(self, site_id: int, fields: dict[str, str], *, at: int, deed: Deed) -> None:
@@ -263,6 +266,7 @@ class NodeStore:
                 (*fields.values(), site_id),
             )
             await audit.write(transaction, at, deed)
+            transaction.append(site_config(site_id, at, fields))
 
     async def add_gateway(self, columns: dict[str, Any], *, at: int, deed: Deed) -> int:
         """Insert a gateway; return its id."""
@@ -273,6 +277,7 @@ class NodeStore:
                 tuple(columns.values()),
             )
             await audit.write(transaction, at, deed)
+            transaction.append(gateway_config(gateway_id, columns["site_id"], at, columns))
             return gateway_id
 
     async def set_gateway(
@@ -286,6 +291,7 @@ class NodeStore:
                 (*columns.values(), gateway_id),
             )
             await audit.write(transaction, at, deed)
+            transaction.append(gateway_config(gateway_id, deed.site_id or 0, at, columns))
 
     async def record(self, *, at: int, deed: Deed) -> None:
         """Record a deed that changes nothing."""
@@ -301,6 +307,8 @@ class NodeStore:
             )
             await transaction.run("DELETE FROM gateway WHERE id = ?", (gateway_id,))
             await audit.write(transaction, at, deed)
+            gone = {"removed": 1}
+            transaction.append(gateway_config(gateway_id, deed.site_id or 0, at, gone))
 
     async def set_profile(self, name: str, limits: str, *, at: int, deed: Deed) -> None:
         """Insert or replace a profile."""
@@ -310,13 +318,17 @@ class NodeStore:
                 " ON CONFLICT (name) DO UPDATE SET limits = excluded.limits",
                 (name, limits),
             )
+            number = await number_profile(transaction, self.database, name)
             await audit.write(transaction, at, deed)
+            transaction.append(profile_config(number, name, at, json.loads(limits)))
 
     async def remove_profile(self, name: str, *, at: int, deed: Deed) -> None:
         """Delete a profile that no card follows."""
         async with self.database.transaction() as transaction:
             await transaction.run("DELETE FROM profile WHERE name = ?", (name,))
+            number = await number_profile(transaction, self.database, name)
             await audit.write(transaction, at, deed)
+            transaction.append(profile_config(number, name, at, {}, removed=1))
 
     async def forget_sealed_before(self, issued_before_at: int) -> int:
         """Drop the sealed copies of codes issued before a moment; return how many."""

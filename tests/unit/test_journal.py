@@ -28,6 +28,7 @@ def session_row(
         *(session_id, None, 1, 1, f"s{session_id}", "020000000001", None, True, 1_000),
         *(None, None, seen_at, ended_at, None, ended_at is not None, False),
         *(octets, 0, seen_at - 1_000, 0, 0, 0, None, 0, 0),
+        *(0, 0, 0, 0, 0),
     )
 
 

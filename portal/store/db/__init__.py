@@ -141,6 +141,16 @@ class Settler(Protocol):
         """They were committed."""
 
 
+class Scribe(Protocol):
+    """Who keeps the ledger: makes rows of records while nobody else writes."""
+
+    def statements(self, entries: Sequence[Any]) -> Sequence[Statement]:
+        """What appends these records, numbered on from the last that was committed."""
+
+    def ended(self, is_committed: bool) -> None:
+        """The transaction with the last `statements` is over."""
+
+
 class Database:
     """One writer and one reader of a database file."""
 
@@ -150,11 +160,16 @@ class Database:
         self._reader = reader
         self._lock = asyncio.Lock()
         self._settler: Settler | None = None
+        self._scribe: Scribe | None = None
 
     def settled_by(self, settler: "Settler") -> None:
         """Let `settler` write what it holds before anybody reads or changes its tables, and when
         the database is closed."""
         self._settler = settler
+
+    def recorded_by(self, scribe: "Scribe") -> None:
+        """Let `scribe` append what transactions have for the ledger; without one it is dropped."""
+        self._scribe = scribe
 
     @classmethod
     async def open(cls, path: Path) -> "Database":
@@ -212,13 +227,30 @@ class Database:
         return await asyncio.to_thread(read)
 
     async def write(
-        self, statements: Sequence[Statement], *, then: Callable[[], None] = lambda: None
+        self,
+        statements: Sequence[Statement],
+        *,
+        entries: Sequence[Any] = (),
+        then: Callable[[], None] = lambda: None,
     ) -> None:
-        """One transaction of statements, each executed for all its rows; `then` is called once they
-        are committed, before anybody else writes."""
+        """One transaction of statements, each executed for all its rows, and of records for the
+        ledger; `then` is called once they are committed, before anybody else writes."""
         async with self._lock:
-            await self._writer.write(statements)
+            if entries and self._scribe is not None:
+                await _whole(self._record(self._scribe, statements, entries))
+            else:
+                await self._writer.write(statements)
             then()
+
+    async def _record(
+        self, scribe: Scribe, statements: Sequence[Statement], entries: Sequence[Any]
+    ) -> None:
+        is_committed = False
+        try:
+            await self._writer.write([*statements, *scribe.statements(entries)])
+            is_committed = True
+        finally:
+            scribe.ended(is_committed)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["Transaction"]:
@@ -232,14 +264,22 @@ class Database:
             except BaseException:
                 await self._writer.rollback()
                 raise
-            await _whole(self._commit())
+            await _whole(self._commit(transaction))
 
-    async def _commit(self) -> None:
+    async def _commit(self, transaction: "Transaction") -> None:
+        scribe = self._scribe if transaction.entries else None
+        is_committed = False
         try:
+            if scribe is not None:
+                await transaction.write(scribe.statements(transaction.entries))
             await self._writer.commit()
+            is_committed = True
         except BaseException:
             await self._writer.rollback()
             raise
+        finally:
+            if scribe is not None:
+                scribe.ended(is_committed)
         if self._settler is not None:
             self._settler.forget()
 
@@ -268,6 +308,12 @@ class Transaction:
 
     def __init__(self, connection: aiosqlite.Connection):
         self._connection = connection
+        self.entries: list[Any] = []
+
+    def append(self, entry: Any) -> None:
+        """Append a record (`portal.store.ledger.Entry`) to the ledger when the transaction is
+        committed."""
+        self.entries.append(entry)
 
     async def run(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Execute one statement; return the number of rows it changed."""

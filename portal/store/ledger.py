@@ -1,0 +1,400 @@
+"""The ledger's SQL: records are appended inside the transaction of what they are about.
+
+A record's number and its place in the tree depend on all before it, so both are given while the
+transaction is alone on the writer (`Database.recorded_by`), and taken back when it is not
+committed. Every statement stands next to the function that runs it.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from portal.domain.ledger import (
+    NO_PERSONAL,
+    SALT_OCTETS,
+    WHOLE_NODE,
+    ClockQuality,
+    Kind,
+    Payload,
+    Record,
+    commitment,
+    encode,
+    leaf,
+    personal_octets,
+)
+from portal.domain.merkle import Frontier
+from portal.store.db import Database, Row, Statement, Transaction
+
+log = logging.getLogger(__name__)
+
+BODY = "seq, kind, at, site, public, c_loc, salt, personal, leaf"
+
+
+class Stamp(NamedTuple):
+    """What every record says of the moment it was made."""
+
+    boot: int
+    clock_quality: ClockQuality
+
+
+class Kept(NamedTuple):
+    """What a record that is told again keeps from the first time."""
+
+    stamp: Stamp
+    c_loc: bytes
+    salt: bytes | None
+    personal: bytes | None
+
+
+@dataclass(slots=True)
+class Entry:
+    """A record to be appended; its number, salt and stamp are given when it is."""
+
+    kind: Kind
+    at: int
+    """Epoch seconds by the node's clock."""
+    payload: Payload
+    site: int = WHOLE_NODE
+    personal: Mapping[str, Any] | None = None
+    """What stays in the village and can be erased."""
+    day: int = 0
+    """Of a usage record: the day (ordinal, in the site's zone) whose total it is part of."""
+    kept: Kept | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A new epoch: the records after it are counted from 0 again."""
+
+    epoch: int
+    node: str
+    at: int
+    replayed_below: int
+    void_from: int | None = None
+    """From this record on, what the epoch before has is told again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How far the log has got."""
+
+    epoch: int
+    node: str
+    """Id of the box whose log this is."""
+    frontier: Frontier
+    opened_at: int
+    replayed_below: int
+    """Sessions with a smaller id began before an older disk was put back."""
+
+    @property
+    def size(self) -> int:
+        """How many records the epoch has."""
+        return self.frontier.size
+
+    @property
+    def root(self) -> bytes:
+        """The root over all of them."""
+        return self.frontier.root()
+
+
+class Acked(NamedTuple):
+    """How many records of the newest epoch the hub has, and has in its own backup."""
+
+    size: int
+    backed_up: int
+
+
+class LedgerStore:
+    """Appends to the ledger and reads it."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        stamp: Callable[[], Stamp],
+        random_octets: Callable[[int], bytes],
+    ):
+        self._database = database
+        self._stamp = stamp
+        self._random_octets = random_octets
+        self._next: Head | None = None
+        self._head = self._stored_head()
+        self._is_head_sure = True
+        self._profile_numbers: dict[str, int] = {}
+        database.recorded_by(self)
+
+    # -- appending -------------------------------------------------------------------------
+
+    def statements(self, entries: Sequence[Entry | Opening]) -> list[Statement]:
+        """What appends these records; called while nobody else writes. See `Database`."""
+        if not self._is_head_sure:
+            self._head = self._stored_head()
+            self._is_head_sure = True
+        head = self._head
+        frontier = Frontier() if head is None else head.frontier.copy()
+        stamp = self._stamp()
+        openings: list[Statement] = []
+        rows: list[tuple[Any, ...]] = []
+        days: dict[tuple[int, int, int], list[int]] = {}
+        for entry in entries:
+            if isinstance(entry, Opening):
+                frontier = Frontier()
+                if head is not None and entry.void_from is not None:
+                    openings.append((_VOID, ((entry.void_from, head.epoch),)))
+                head = Head(entry.epoch, entry.node, frontier, entry.at, entry.replayed_below)
+                openings.append((_OPEN, ((*_opened(head),),)))
+            elif head is not None:
+                seq = frontier.size
+                row, its_leaf = self._row(head.epoch, seq, entry, stamp)
+                rows.append(row)
+                frontier.append(its_leaf)
+                if entry.day:
+                    days.setdefault((entry.site, entry.day, head.epoch), [seq, seq])[1] = seq
+        if head is None:
+            # The ledger begins with the first start of the node.
+            return []
+        self._next = Head(head.epoch, head.node, frontier, head.opened_at, head.replayed_below)
+        return [
+            *openings,
+            (_APPEND, rows),
+            (_HEAD, ((frontier.size, frontier.to_octets(), head.epoch),)),
+            (_DAY, [(*key, *span) for key, span in days.items()]),
+        ]
+
+    def ended(self, is_committed: bool) -> None:
+        """The transaction with the last `statements` is over."""
+        if is_committed:
+            self._head = self._next or self._head
+        else:
+            self._is_head_sure = False
+        self._next = None
+
+    def _row(
+        self, epoch: int, seq: int, entry: Entry, stamp: Stamp
+    ) -> tuple[tuple[Any, ...], bytes]:
+        salt: bytes | None
+        personal: bytes | None
+        if entry.kept is not None:
+            stamp, c_loc, salt, personal = entry.kept
+        elif entry.personal is None:
+            c_loc, salt, personal = NO_PERSONAL, None, None
+        else:
+            salt, personal = self._random_octets(SALT_OCTETS), personal_octets(entry.personal)
+            c_loc = commitment(salt, personal)
+        public = encode(
+            Record(
+                entry.kind,
+                seq,
+                stamp.boot,
+                entry.at,
+                stamp.clock_quality,
+                entry.site,
+                entry.payload,
+            )
+        )
+        row = (epoch, seq, int(entry.kind), entry.at, entry.site, public, c_loc, salt, personal)
+        return row, leaf(public, c_loc)
+
+    # -- the head --------------------------------------------------------------------------
+
+    def head(self) -> Head | None:
+        """How far the log has got, as committed; None before the node's first start."""
+        return self._head
+
+    def _stored_head(self) -> Head | None:
+        row = self._database.one(
+            "SELECT epoch, node, frontier, opened_at, replayed_below FROM ledger_epoch"
+            " ORDER BY epoch DESC LIMIT 1"
+        )
+        if row is None:
+            return None
+        frontier = Frontier.from_octets(row["frontier"])
+        return Head(row["epoch"], row["node"], frontier, row["opened_at"], row["replayed_below"])
+
+    def epochs(self) -> list[Row]:
+        """All epochs, oldest first: `epoch, node, size, frontier, opened_at, replayed_below,
+        void_from, acked, backed_up`."""
+        return self._database.all(
+            "SELECT epoch, node, size, frontier, opened_at, replayed_below, void_from, acked,"
+            " backed_up FROM ledger_epoch ORDER BY epoch"
+        )
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def records(self, epoch: int, first: int, limit: int) -> list[tuple[int, bytes, bytes]]:
+        """(seq, public, c_loc) of at most `limit` records from `first` on, as the hub gets them.
+        What was pruned the hub has: it is left out."""
+        rows = self._database.all(
+            "SELECT seq, public, c_loc FROM ledger WHERE epoch = ? AND seq >= ?"
+            " AND public IS NOT NULL ORDER BY seq LIMIT ?",
+            (epoch, first, limit),
+        )
+        return [(row["seq"], row["public"], row["c_loc"]) for row in rows]
+
+    async def bodies(self, epoch: int, first: int, limit: int) -> list[Row]:
+        """All that is kept of at most `limit` records from `first` on: `seq, kind, at, site,
+        public, c_loc, salt, personal, leaf`."""
+        return await self._database.all_slowly(
+            f"SELECT {BODY} FROM ledger WHERE epoch = ? AND seq >= ? ORDER BY seq LIMIT ?",
+            (epoch, first, limit),
+        )
+
+    async def leaves(self, epoch: int) -> list[bytes]:
+        """The leaf hashes of an epoch, in order: the tree over them has the head's root."""
+        rows = await self._database.all_slowly(
+            "SELECT public, c_loc, leaf FROM ledger WHERE epoch = ? ORDER BY seq", (epoch,)
+        )
+        return [
+            row["leaf"] if row["public"] is None else leaf(row["public"], row["c_loc"])
+            for row in rows
+        ]
+
+    # -- what the hub has seen -------------------------------------------------------------
+
+    def acked(self) -> Acked:
+        """How many records of the newest epoch the hub has."""
+        row = self._database.one(
+            "SELECT acked, backed_up FROM ledger_epoch ORDER BY epoch DESC LIMIT 1"
+        )
+        return Acked(0, 0) if row is None else Acked(row["acked"], row["backed_up"])
+
+    async def keep_cosigned(
+        self, epoch: int, size: int, note: str, *, at: int, backed_up: int = 0
+    ) -> None:
+        """Keep a checkpoint the hub has cosigned, and how much of the epoch is in its backup."""
+        async with self._database.transaction() as transaction:
+            await transaction.run(
+                "INSERT INTO checkpoint (epoch, size, note, kept_at) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (epoch, size) DO NOTHING",
+                (epoch, size, note, at),
+            )
+            await transaction.run(
+                "UPDATE ledger_epoch SET acked = MAX (acked, ?), backed_up = MAX (backed_up, ?)"
+                " WHERE epoch = ?",
+                (size, min(size, backed_up), epoch),
+            )
+
+    def cosigned(self) -> Row | None:
+        """The newest checkpoint the hub has cosigned: `epoch, size, note, kept_at`."""
+        return self._database.one(
+            "SELECT epoch, size, note, kept_at FROM checkpoint ORDER BY epoch DESC, size DESC"
+            " LIMIT 1"
+        )
+
+    def cosigned_checkpoints(self) -> list[Row]:
+        """All of them, oldest first."""
+        return self._database.all(
+            "SELECT epoch, size, note, kept_at FROM checkpoint ORDER BY epoch, size"
+        )
+
+    # -- epochs ----------------------------------------------------------------------------
+
+    async def open(self, opening: Opening, entries: Sequence[Entry]) -> None:
+        """Begin an epoch with these records."""
+        async with self._database.transaction() as transaction:
+            await transaction.run("DELETE FROM box WHERE name = 'must_open_epoch'")
+            transaction.append(opening)
+            for entry in entries:
+                transaction.append(entry)
+
+    # -- numbers ---------------------------------------------------------------------------
+
+    def profile_number(self, name: str) -> int:
+        """The number that stands for a profile in records; 0 when there never was such a one."""
+        number = self._profile_numbers.get(name)
+        if number is None:
+            row = self._database.one("SELECT number FROM profile_number WHERE name = ?", (name,))
+            if row is None:
+                return 0
+            number = self._profile_numbers[name] = row["number"]
+        return number
+
+    # -- days ------------------------------------------------------------------------------
+
+    def untold_days(self, before_day: int) -> list[tuple[int, int]]:
+        """(site, day) before a day whose total does not tell all its records, oldest first."""
+        rows = self._database.all(
+            "SELECT DISTINCT site, day FROM ledger_day WHERE is_told = 0 AND day < ?"
+            " ORDER BY day, site LIMIT 500",
+            (before_day,),
+        )
+        return [(row["site"], row["day"]) for row in rows]
+
+    def of_day(self, site: int, day: int) -> list[bytes]:
+        """The public parts of the usage records around a site's day: all of that day, and others
+        appended in between. What was told again in a later epoch is left out."""
+        rows = self._database.all(
+            "SELECT r.public FROM ledger_day AS d JOIN ledger_epoch AS e ON e.epoch = d.epoch"
+            " JOIN ledger AS r ON r.epoch = d.epoch AND r.seq BETWEEN d.first_seq AND d.last_seq"
+            " WHERE d.site = ? AND d.day = ? AND r.site = d.site AND r.kind IN (1, 2)"
+            " AND r.public IS NOT NULL AND (e.void_from IS NULL OR r.seq < e.void_from)",
+            (site, day),
+        )
+        return [row["public"] for row in rows]
+
+    async def tell_day(self, site: int, day: int, total: Callable[[list[bytes]], Entry]) -> None:
+        """Append the total of a day, made of its records while none can be added."""
+        async with self._database.transaction() as transaction:
+            transaction.append(total(self.of_day(site, day)))
+            await transaction.run(
+                "UPDATE ledger_day SET is_told = 1 WHERE site = ? AND day = ?", (site, day)
+            )
+
+
+def site_config(number: int, at: int, columns: Mapping[str, Any]) -> Entry:
+    """What is known of a site, or what of it is different now, in a CONFIG record. Such a record
+    amends the ones before it; who helps there and how to reach them is not told."""
+    told = ("code", "name", "zone", "power_window")
+    fields = {name: columns[name] for name in told if name in columns}
+    return Entry(Kind.CONFIG, at, {"what": "site", "number": number, **fields}, number)
+
+
+def gateway_config(number: int, site_id: int, at: int, columns: Mapping[str, Any]) -> Entry:
+    """The same of a gateway; no address and no secret."""
+    fields = {name: columns[name] for name in ("name", "family", "removed") if name in columns}
+    return Entry(Kind.CONFIG, at, {"what": "gateway", "number": number, **fields}, site_id)
+
+
+def profile_config(
+    number: int, name: str, at: int, limits: Mapping[str, Any], *, removed: int = 0
+) -> Entry:
+    """The same of a profile: always all limits that differ from the defaults."""
+    payload: dict[str, Any] = {"what": "profile", "number": number, "name": name}
+    return Entry(Kind.CONFIG, at, payload | ({"removed": 1} if removed else {"limits": limits}))
+
+
+async def number_profile(transaction: Transaction, database: Database, name: str) -> int:
+    """The number of a profile that is being written, given at the first time."""
+    row = database.one("SELECT number FROM profile_number WHERE name = ?", (name,))
+    if row is not None:
+        return int(row["number"])
+    return await transaction.insert("INSERT INTO profile_number (name) VALUES (?)", (name,))
+
+
+def _opened(head: Head) -> tuple[Any, ...]:
+    return (
+        head.epoch,
+        head.node,
+        0,
+        head.frontier.to_octets(),
+        head.opened_at,
+        head.replayed_below,
+    )
+
+
+_OPEN = (
+    "INSERT INTO ledger_epoch (epoch, node, size, frontier, opened_at, replayed_below)"
+    " VALUES (?, ?, ?, ?, ?, ?)"
+)
+_VOID = "UPDATE ledger_epoch SET void_from = ? WHERE epoch = ?"
+_APPEND = (
+    "INSERT INTO ledger (epoch, seq, kind, at, site, public, c_loc, salt, personal)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_HEAD = "UPDATE ledger_epoch SET size = ?, frontier = ? WHERE epoch = ?"
+_DAY = (
+    "INSERT INTO ledger_day (site, day, epoch, first_seq, last_seq, is_told)"
+    " VALUES (?, ?, ?, ?, ?, 0) ON CONFLICT (site, day, epoch) DO UPDATE"
+    " SET last_seq = excluded.last_seq, is_told = 0"
+)
