@@ -111,6 +111,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "portal.http_listeners",
         "portal.hub_commands",
         "portal.hub_directories",
+        "portal.hub_side",
         "portal.logs",
         "portal.metrics",
         "portal.node",
