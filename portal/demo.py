@@ -23,7 +23,7 @@ from portal.desk_listeners import LOOPBACK
 from portal.domain import profile as profiles
 from portal.domain import voucher
 from portal.errors import UserError
-from portal.node import Node, secret_directory
+from portal.node import Node
 from portal.practice import PracticeGateway
 from portal.serve import Service, open_node, real_clocks
 from portal.setting_values import Listen
@@ -99,7 +99,7 @@ def _make(directory: Path) -> None:
             f"{directory} holds the data of a real node; the demo needs a directory of its own, "
             "such as: pesisir demo --dir .demo"
         )
-    secret_directory(directory)
+    directories.secret_directory(directory)
     _mark(directory, {})
     code, name, zone = SITES[0]
     made = directories.make(

@@ -18,7 +18,6 @@ from portal.admin import Admin
 from portal.audit import COMMAND_LINE
 from portal.control import Report
 from portal.errors import UserError
-from portal.node import secret_directory
 from portal.operators import NAME as OPERATOR_NAME
 from portal.store import db
 from portal.store.audit import Deed
@@ -232,3 +231,14 @@ def restore(directory: Path, file: Path, report: Report) -> dict[str, Any]:
 
 def _kept_suffix() -> str:
     return "before-" + datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def secret_directory(directory: Path) -> None:
+    """Make a directory that only its owner can enter; raises UserError when that cannot be."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        os.chmod(directory, 0o700)
+    except OSError as error:
+        raise UserError(
+            f"The directory {directory} cannot be made or used: {error.strerror}."
+        ) from error

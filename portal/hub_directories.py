@@ -13,9 +13,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from portal import control, hub_keys, passwords, settings
+from portal.directories import secret_directory
 from portal.errors import UserError
 from portal.hub_keys import HubKeys
-from portal.node import secret_directory
 from portal.operators import NAME as REVIEWER_NAME
 from portal.place_values import check_zone
 from portal.settings import Settings

@@ -5,11 +5,9 @@ the background, and what the parts tell each other.
 """
 
 import asyncio
-import ipaddress
 import logging
 import os
 import secrets
-import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -35,6 +33,7 @@ from portal.errors import UserError
 from portal.grants import Grants
 from portal.health import OUTAGES_KEPT_S, Backhaul, Disk, newest_backup_at
 from portal.history import History
+from portal.hub_side import HubSide
 from portal.ledger import Ledger
 from portal.link_watch import LinkWatch
 from portal.misses import Misses
@@ -46,6 +45,7 @@ from portal.print_job import PrintJobs
 from portal.pseudonyms import Pseudonyms
 from portal.renewals import Renewals
 from portal.retention import Retention
+from portal.served_address import own_url
 from portal.served_certificate import ServedCertificate
 from portal.sessions import Live, Sessions
 from portal.settings import Settings
@@ -376,6 +376,20 @@ class Node:
             days=settings.privacy.personal_days,
             now=self.now,
         )
+        self.hub = HubSide(
+            directory,
+            settings,
+            database,
+            self.ledger,
+            self.admin,
+            self.notices,
+            self.devices,
+            self.operators,
+            now=self.now,
+            elapsed_s=self.elapsed_s,
+            is_clock_doubtful=lambda: self.clock.is_doubtful,
+            first_session_id=lambda: (self.boot << BOOT_SHIFT) + 1,
+        )
         self.prints = PrintJobs(
             directory,
             now=self.now,
@@ -430,6 +444,7 @@ class Node:
     async def close(self) -> None:
         """Write what is left and close the database."""
         await self.prints.close()
+        self.hub.sync.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -456,6 +471,7 @@ class Node:
             ("forgetting", self._every(FORGET_EVERY_S, self._forget)),
             ("backhaul", self.backhaul.run()),
             ("link watch", self.link_watch.run()),
+            ("hub", self.hub.sync.run()),
         ):
             self._tasks.append(asyncio.get_running_loop().create_task(work, name=name))
 
@@ -579,30 +595,3 @@ class Node:
         await self.vouchers.forget_sealed()
         await self.retention.forget()
         await self.operators.forget_old_browsers()
-
-
-def own_url(host: str, port: int, *, is_tls: bool) -> str:
-    """The URL of a listener; a wildcard becomes this box's address towards the outside."""
-    address = ipaddress.ip_address(host)
-    if address.is_unspecified:
-        # Connecting a UDP socket sends nothing; it only asks the routing table (RFC 5737 address).
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.connect(("192.0.2.1", 9))
-                address = ipaddress.ip_address(probe.getsockname()[0])
-            except OSError:
-                address = ipaddress.ip_address("127.0.0.1")
-    name = f"[{address}]" if address.version == 6 else str(address)
-    scheme, usual = ("https", 443) if is_tls else ("http", 80)
-    return f"{scheme}://{name}" if port == usual else f"{scheme}://{name}:{port}"
-
-
-def secret_directory(directory: Path) -> None:
-    """Make a directory that only its owner can enter; raises UserError when that cannot be."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        os.chmod(directory, 0o700)
-    except OSError as error:
-        raise UserError(
-            f"The directory {directory} cannot be made or used: {error.strerror}."
-        ) from error

@@ -31,8 +31,9 @@ from portal.desk_listeners import LOOPBACK, DeskListeners
 from portal.domain.quota import day_ordinal, day_text
 from portal.errors import UserError
 from portal.metrics import NodeCollector
-from portal.node import Clocks, Node, own_url
+from portal.node import Clocks, Node
 from portal.opennds import Opennds
+from portal.served_address import own_url
 from portal.served_certificate import ServedCertificate
 from portal.setting_values import Listen
 from portal.settings import Settings
