@@ -58,6 +58,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "portal.hub_trust",
         "portal.keys",
         "portal.ledger",
+        "portal.ledger_export",
         "portal.link_watch",
         "portal.misses",
         "portal.opennds",
