@@ -17,6 +17,7 @@ from portal.cli_cards import session, voucher
 from portal.cli_devices import device
 from portal.cli_doctor import doctor
 from portal.cli_gateways import suite
+from portal.cli_ledger import ledger
 from portal.cli_operators import operator
 from portal.cli_places import gateway, profile, site, zone_named, zone_option
 from portal.cli_setup import setup
@@ -271,7 +272,7 @@ def _lost_text(lost: dict[str, Any] | None) -> list[str]:
 
 gateway.add_command(doctor)
 gateway.add_command(suite)
-for group in (site, gateway, profile, voucher, device, session, operator, watch):
+for group in (site, gateway, profile, voucher, device, session, operator, ledger, watch):
     pesisir.add_command(group)
 
 

@@ -12,8 +12,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from portal import backups, data_counting, guest_networks
+from portal import backups, data_counting, guest_networks, hub_trust, ledger_export
 from portal.admin import Gateway, Site
+from portal.audit import COMMAND_LINE
 from portal.control import Report
 from portal.domain import profile as profiles_domain
 from portal.domain.profile import Profile
@@ -21,6 +22,7 @@ from portal.errors import UserError
 from portal.node import Node
 from portal.operators import Operator
 from portal.store import db
+from portal.store.audit import Deed
 from portal.store.db import DatabaseError
 
 Arguments = Mapping[str, Any]
@@ -446,6 +448,38 @@ async def _backup(node: Node, arguments: Arguments, report: Report) -> object:
     return await backups.write(node, Path(arguments["path"]), report)
 
 
+async def _ledger(node: Node, arguments: Arguments, report: Report) -> object:
+    head, acked = node.ledger.store.head(), node.ledger.store.acked()
+    cosigned = node.ledger.store.cosigned()
+    trust = hub_trust.read(node.directory)
+    return {
+        "node": node.signing.node_id,
+        "epoch": None if head is None else head.epoch,
+        "size": 0 if head is None else head.size,
+        "root": None if head is None else head.root.hex(),
+        "at_hub": acked.size,
+        "in_hubs_backup": acked.backed_up,
+        "cosigned": None
+        if cosigned is None
+        else {"epoch": cosigned["epoch"], "size": cosigned["size"], "kept_at": cosigned["kept_at"]},
+        "keys": [str(node.signing.key), *([] if trust is None else [trust.cosigner])],
+    }
+
+
+async def _export_ledger(node: Node, arguments: Arguments, report: Report) -> object:
+    trust = hub_trust.read(node.directory)
+    if arguments["with_personal"]:
+        deed = Deed(COMMAND_LINE, "ledger.export", None, node.signing.node_id)
+        await node.audit.record(node.now(), deed)
+    return await ledger_export.write(
+        node.ledger,
+        Path(arguments["path"]),
+        hub_keys=() if trust is None else (trust.cosigner,),
+        with_personal=arguments["with_personal"],
+        report=report,
+    )
+
+
 ONLY_IN_SERVICE = frozenset({"gateway_doctor", "disconnect_session", "status"})
 """Commands that make sense in a running node only."""
 
@@ -486,4 +520,6 @@ TABLE: dict[str, Run] = {
     "remove_operator": _remove_operator,
     "status": _status,
     "backup": _backup,
+    "ledger": _ledger,
+    "export_ledger": _export_ledger,
 }

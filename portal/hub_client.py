@@ -84,7 +84,8 @@ class HubClient:
             for is_timeless in (False, True)
         }
         self._connection: _Connection | None = None
-        self._session: ssl.SSLSession | None = None
+        self._sessions: dict[bool, ssl.SSLSession] = {}
+        """By whether the time is looked at: OpenSSL resumes within one context only."""
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
 
@@ -181,7 +182,8 @@ class HubClient:
             found = response.read(most_octets + 1)
             if len(found) > most_octets:
                 raise Unreachable("long", f"the hub's answer is longer than {most_octets} octets")
-            self._session = connection.session or self._session
+            if connection.session is not None:
+                self._sessions[is_timeless] = connection.session
             if response.will_close:
                 self._drop()
             return Reply(response.status, found)
@@ -200,7 +202,7 @@ class HubClient:
                 self._proxy.netloc.rpartition("@")[2] if self._proxy is not None else None,
                 self._contexts[is_timeless],
                 self._timeouts,
-                self._session,
+                self._sessions.get(is_timeless),
             )
             if self._proxy is not None:
                 connection.set_tunnel(
@@ -248,14 +250,9 @@ class _Connection(http.client.HTTPConnection):
         """Connect, ask the proxy, shake hands."""
         super().connect()
         self.raw = self.sock
-        session = self._wanted_session
-        try:
-            self.sock = self._context.wrap_socket(
-                self.raw, server_hostname=self._hub[0], session=session
-            )
-        except ValueError:
-            # A session of the other context: with and without a look at the time.
-            self.sock = self._context.wrap_socket(self.raw, server_hostname=self._hub[0])
+        self.sock = self._context.wrap_socket(
+            self.raw, server_hostname=self._hub[0], session=self._wanted_session
+        )
         self.raw = self.sock
         self.sock.settimeout(self._read_timeout_s)
         self.is_up = True

@@ -46,6 +46,7 @@ CAUSES = {text: number for number, text in TERMINATE_CAUSES.items()}
 OTHER_CAUSE = 10
 """NAS-Request, for an end that the node decided and RFC 2866 has no number for."""
 FIRST_START, RESTORED, NEW_KEY, ROLLED_BACK = "first start", "restored", "new key", "rolled back"
+REPLACED = "replaced box"
 """Why an epoch was opened."""
 
 
@@ -224,7 +225,9 @@ class Ledger:
         (`must_open_epoch`), and where the keys are another box's. `first_session_id`: of this run.
         """
         head = self.store.head()
-        if head is None:
+        if head is None and "epoch_parent" in box:
+            await self.open_epoch(box["epoch_parent"], REPLACED, replayed_below=first_session_id)
+        elif head is None:
             await self.open_epoch(None, FIRST_START, replayed_below=0)
         elif "must_open_epoch" in box:
             await self.open_epoch(self._parent(), RESTORED, replayed_below=first_session_id)

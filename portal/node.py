@@ -33,6 +33,7 @@ from portal.errors import UserError
 from portal.grants import Grants
 from portal.health import OUTAGES_KEPT_S, Backhaul, Disk, newest_backup_at
 from portal.history import History
+from portal.hub_side import HubSide
 from portal.ledger import Ledger
 from portal.link_watch import LinkWatch
 from portal.misses import Misses
@@ -377,6 +378,20 @@ class Node:
             days=settings.privacy.personal_days,
             now=self.now,
         )
+        self.hub = HubSide(
+            directory,
+            settings,
+            database,
+            self.ledger,
+            self.admin,
+            self.notices,
+            self.devices,
+            self.operators,
+            now=self.now,
+            elapsed_s=self.elapsed_s,
+            is_clock_doubtful=lambda: self.clock.is_doubtful,
+            first_session_id=lambda: (self.boot << BOOT_SHIFT) + 1,
+        )
         self.prints = PrintJobs(
             directory,
             now=self.now,
@@ -431,6 +446,7 @@ class Node:
     async def close(self) -> None:
         """Write what is left and close the database."""
         await self.prints.close()
+        self.hub.sync.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -457,6 +473,7 @@ class Node:
             ("forgetting", self._every(FORGET_EVERY_S, self._forget)),
             ("backhaul", self.backhaul.run()),
             ("link watch", self.link_watch.run()),
+            ("hub", self.hub.sync.run()),
         ):
             self._tasks.append(asyncio.get_running_loop().create_task(work, name=name))
 
