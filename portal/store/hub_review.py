@@ -35,9 +35,11 @@ class ReviewStore:
     async def places(self) -> list[Row]:
         """Under which node and number the records of each site stand: code, node_id, number."""
         return await self._database.all(
-            "SELECT b.site AS code, b.node_id, m.number FROM site_node b"
-            " JOIN node_name m ON m.node_id = b.node_id AND m.what = 'site' AND m.code = b.site"
-            " ORDER BY b.site, b.since_at, b.node_id"
+            "SELECT s.code, m.node_id, m.number FROM site s"
+            " JOIN node_name m ON m.what = 'site' AND m.code = s.code"
+            " WHERE m.node_id = s.node_id OR EXISTS (SELECT 1 FROM site_node b"
+            " WHERE b.node_id = m.node_id AND b.site = s.code)"
+            " ORDER BY s.code, m.node_id, m.number"
         )
 
     async def boxes(self) -> list[Row]:

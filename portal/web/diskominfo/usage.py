@@ -19,7 +19,7 @@ from portal.hub.review import Asked, Cursor, Line, SiteView, cursor
 from portal.reports import TERMINATE_CAUSES
 from portal.store.audit import Deed
 from portal.web.diskominfo.console import USAGE, Console, attachment, read_day, until
-from portal.web.operator.desk import NotHere, Page, Need, Visit
+from portal.web.operator.desk import Need, NotHere, Page, Visit
 
 PAGE = 50
 AT_ONCE = 1_000
