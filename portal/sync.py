@@ -54,6 +54,28 @@ class Clock(Protocol):
         """The hour of the day at the first site."""
 
 
+_NOT_ABOUT_THE_LOG: Final = (
+    wire.Problem.BEHIND,
+    wire.Problem.PENDING,
+    wire.Problem.UNKNOWN,
+    wire.Problem.COUNTER,
+    wire.Problem.REVOKED,
+    wire.Problem.FULL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Log:
+    """One epoch's log, as far as it is to be sent."""
+
+    epoch: int
+    node: str
+    size: int
+    acked: int
+    tree: merkle.Frontier
+    is_over: bool
+
+
 @dataclass(slots=True)
 class Outcome:
     """How a round of exchanges went, for who asked for it."""
@@ -103,6 +125,8 @@ class Sync:
         self._frontier: tuple[int, merkle.Frontier] | None = None
         """The tree up to where the hub is, of an epoch."""
         self._opened_s: float | None = None
+        self._given_up: set[int] = set()
+        """Epochs that are over and of which the hub wants no more."""
         self._is_backup_wanted = False
         self._backup_tried_s = float("-inf")
         self._wake = asyncio.Event()
@@ -247,14 +271,26 @@ class Sync:
             self._client = (trust, client)
         return self._client[1]
 
-    async def _exchange(self, trust: HubTrust, client: HubClient, outcome: Outcome) -> Then:
+    async def _log(self) -> "_Log":
+        """What is to be sent: an epoch that is over and that the hub does not have whole, else the
+        newest."""
+        *over, newest = self._ledger.store.epochs()
+        for row in over:
+            size = row["size"] if row["void_from"] is None else row["void_from"]
+            is_ours = row["node"] == self._ledger.keys.node_id
+            if is_ours and row["acked"] < size and row["epoch"] not in self._given_up:
+                tree = await self._tree(row["epoch"], size)
+                return _Log(row["epoch"], row["node"], size, row["acked"], tree, is_over=True)
         head = self._ledger.store.head()
-        if head is None:
+        if head is None or head.epoch != newest["epoch"]:
             raise RuntimeError("the ledger has no epoch; expected Ledger.begin before")
+        return _Log(head.epoch, head.node, head.size, newest["acked"], head.frontier, is_over=False)
+
+    async def _exchange(self, trust: HubTrust, client: HubClient, outcome: Outcome) -> Then:
+        head = await self._log()
         if head.epoch != self._epoch:
-            acked = self._ledger.store.acked().size
             self._epoch = head.epoch
-            self._state = State(acked, acked, standing=self._state.standing)
+            self._state = State(head.acked, head.acked, standing=self._state.standing)
         plan = exchange.plan(self._state, head.size)
         records = self._records(head.epoch, plan.first, plan.most)
         before = await self._tree(head.epoch, plan.first)
@@ -266,7 +302,7 @@ class Sync:
             return exchange.failed(self._state, is_timeout=False)
         after = before.copy()
         after.extend(ledger.leaf(public, c_loc) for public, c_loc in records)
-        covered = after if plan.most else head.frontier
+        covered = after if plan.most else head.tree
         checkpoint = self._signed(head.node, head.epoch, covered)
         sent = Sent(plan.first, len(records), covered.size)
         delta = None
@@ -310,6 +346,10 @@ class Sync:
             if self._opened_s is None
             else self._clock.elapsed_s() - self._opened_s,
         )
+        if head.is_over and answer.problem not in (None, *_NOT_ABOUT_THE_LOG):
+            # The hub has gone on from another end of it; the epoch after it tells the rest.
+            self._given_up.add(head.epoch)
+            return Then(self._state, is_again=True)
         outcome.sentence = "" if then.state.standing == "well" else _why(answer, then)
         if then.evidence is not None:
             await self._keep_evidence(then.evidence, checkpoint, answer.head or answer.detail)
