@@ -150,7 +150,7 @@ def _ask_trust(given: Given, proxy: str | None) -> HubTrust:
     anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     anybody.check_hostname = False
     anybody.verify_mode = ssl.CERT_NONE
-    authority = str(_ask(given.url, anybody, CA_PATH, None, proxy).get("ca", ""))
+    authority = str(_ask(given.url, anybody, CA_PATH, None, proxy).get("authority", ""))
     try:
         is_named = given.token.fits_ca(ssl.PEM_cert_to_DER_cert(authority))
     except ValueError:

@@ -5,106 +5,14 @@ command line prints it. They run in the running hub, else in the command's own p
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from portal.audit import COMMAND_LINE
-from portal.domain import note
-from portal.enrolment import file_text
 from portal.errors import UserError
-from portal.hub.coverage import Coverage
-from portal.hub.enrolment import Enrolments, Invitation, Waiting
-from portal.hub.publishing import Publishing
-from portal.hub.review import Review, SiteView
-from portal.hub.reviewers import Office, reviewers
-from portal.hub_keys import HubKeys, public_of
-from portal.hub_trust import HubTrust
-from portal.operators import Operators
-from portal.store.hub import HubStore
-from portal.store.hub_office import OfficeStore
-from portal.store.hub_review import ReviewStore
-
-
-@dataclass(slots=True)
-class HubOffice:
-    """The office's part of a hub: what its pages and its commands use."""
-
-    url: str
-    place: Office
-    people: Operators
-    enrolments: Enrolments
-    review: Review
-    coverage: Coverage
-    publishing: Publishing
-    store: HubStore
-    office: OfficeStore
-    reading: ReviewStore
-    trust: HubTrust
-    now: Callable[[], int]
-
-    @classmethod
-    async def open(
-        cls,
-        store: HubStore,
-        keys: HubKeys,
-        url: str,
-        *,
-        now: Callable[[], int],
-        elapsed_s: Callable[[], float],
-        random_bytes: Callable[[int], bytes],
-        random_below: Callable[[int], int],
-        random_token: Callable[[int], str],
-    ) -> "HubOffice":
-        """Build it on the hub's store; `url` is where nodes reach the hub."""
-        office, reading = OfficeStore(store.database), ReviewStore(store.database)
-        facts = await store.facts()
-        return cls(
-            url=url,
-            place=Office(facts["name"], facts["zone"]),
-            people=await reviewers(
-                office,
-                now=now,
-                elapsed_s=elapsed_s,
-                random_below=random_below,
-                random_token=random_token,
-            ),
-            enrolments=Enrolments(
-                store, office, ca_der=keys.ca_certificate, now=now, random_bytes=random_bytes
-            ),
-            review=Review(reading, office, now=now),
-            coverage=Coverage(reading, now=now),
-            publishing=Publishing(
-                reading,
-                office,
-                key=documents_key(keys),
-                sign=keys.sign_document,
-                now=now,
-                random_below=random_below,
-            ),
-            store=store,
-            office=office,
-            reading=reading,
-            trust=trust_of(keys, url),
-            now=now,
-        )
-
-    def enrolment_file(self, made: Invitation) -> str:
-        """The file that goes to the village on a stick."""
-        site = {"code": made.site, "name": made.name, "zone": made.zone}
-        return file_text(self.trust, made.token, site, made.expires_at)
-
-
-def trust_of(keys: HubKeys, url: str) -> HubTrust:
-    """The hub as its nodes shall know it."""
-    cosigner = note.Key(keys.key_name, note.COSIGNATURE, public_of(keys.cosigner))
-    recovery = keys.recovery_public.hex()
-    return HubTrust(url, keys.ca_pem, str(cosigner), str(documents_key(keys)), recovery)
-
-
-def documents_key(keys: HubKeys) -> note.Key:
-    """By which nodes check the office's documents."""
-    return note.Key(keys.documents_key_name, note.ED25519, public_of(keys.documents))
-
+from portal.hub.enrolment import Invitation, Waiting
+from portal.hub.office import HubOffice
+from portal.hub.review import SiteView
 
 # --- the commands
 

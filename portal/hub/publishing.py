@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from portal import passwords, policy_contents
-from portal.domain import document, note
-from portal.domain.document import ALL, NO_PREVIOUS, Document, DocumentError
+from portal.domain import document
+from portal.domain.document import ALL, NO_PREVIOUS, Document
 from portal.domain.note import parse_note
 from portal.domain.profile import Profile, change, settings
-from portal.errors import DeskError
+from portal.errors import DeskError, UserError
+from portal.hub.documents import Documents
 from portal.hub.review import SiteView
 from portal.policy_contents import ContentError
-from portal.store.audit import Deed
-from portal.store.db.either import HubTransaction, Row
-from portal.store.hub_office import OfficeStore
+from portal.store.db.either import Row
 from portal.store.hub_review import ReviewStore
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]
@@ -66,19 +65,16 @@ class Publishing:
     def __init__(
         self,
         reading: ReviewStore,
-        office: OfficeStore,
+        documents: Documents,
         *,
-        key: note.Key,
-        sign: note.Sign,
         now: Callable[[], int],
         random_below: Callable[[int], int],
     ) -> None:
         self._reading = reading
-        self._office = office
-        self._key = key
-        self._sign = sign
+        self._documents = documents
         self._now = now
         self._random_below = random_below
+        self._one_at_a_time = asyncio.Lock()
 
     async def all(self) -> list[Published]:
         """The newest version of every document."""
@@ -115,42 +111,22 @@ class Publishing:
                 )
         return found
 
-    async def publish(self, name: str, scope: str, change: Change, by: str) -> Published:
+    async def publish(self, name: str, scope: str, change: Change, by: str) -> None:
         """Sign the next version of a document.
 
         Raises DeskError for a content that no node would take; then nothing is written.
         """
-        async with self._office.database.transaction() as transaction:
-            return await self._publish(transaction, name, scope, change, by)
-
-    async def _publish(
-        self, transaction: HubTransaction, name: str, scope: str, change: Change, by: str
-    ) -> Published:
-        await transaction.lock("documents")
-        row = await self._office.newest_document(transaction, name, scope)
-        before = None if row is None else document.parse(parse_note(row["note"]).text)
-        made = Document(
-            name,
-            scope,
-            1 if before is None else before.version + 1,
-            0,
-            NO_PREVIOUS if row is None else row["sha256"],
-            change({} if before is None else dict(before.content)),
-        )
-        try:
-            text = document.text_of(made)
-            policy_contents.check_form(made)
-        except (DocumentError, ContentError) as error:
-            raise DeskError("document_content", why=str(error)) from error
-        signed = note.format_note(text, (note.sign_note(text, self._key, self._sign),))
-        now = self._now()
-        await self._office.add_document(
-            transaction,
-            (name, scope, made.version, 0, document.digest(text), signed, now, by),
-        )
-        deed = Deed(by, "document.publish", None, f"{name} {scope}", details=f"v{made.version}")
-        await self._office.write_deed(transaction, now, deed)
-        return Published(name, scope, made.version, made.content, now, by)
+        async with self._one_at_a_time:
+            before = await self.one(name, scope)
+            content = change({} if before is None else dict(before.content))
+            try:
+                policy_contents.check_form(Document(name, scope, 1, 0, NO_PREVIOUS, content))
+            except ContentError as error:
+                raise DeskError("document_content", why=str(error)) from error
+            try:
+                await self._documents.publish(name, scope, content, by=by, now=self._now())
+            except UserError as error:
+                raise DeskError("document_content", why=str(error)) from error
 
     async def reset(self, scope: str, operator: str, by: str) -> str:
         """Give an operator of a site a new password; return it. Only its hash travels."""

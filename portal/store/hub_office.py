@@ -201,26 +201,6 @@ class OfficeStore:
             (state, at, by, token_id),
         )
 
-    # --- documents
-
-    async def newest_document(self, reading: Reading, name: str, scope: str) -> Row | None:
-        """The newest version of a document: version, sha256, note."""
-        return await reading.one(
-            "SELECT version, sha256, note FROM document WHERE name = ? AND scope = ?"
-            " ORDER BY version DESC LIMIT 1",
-            (name, scope),
-        )
-
-    async def add_document(
-        self, transaction: HubTransaction, values: tuple[str, str, int, int, str, str, int, str]
-    ) -> None:
-        """Add a version: name, scope, version, not_before_at, sha256, note, made_at, made_by."""
-        await transaction.run(
-            "INSERT INTO document (name, scope, version, not_before_at, sha256, note, made_at,"
-            " made_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            values,
-        )
-
     # --- alarms that enrolment raises and ends
 
     async def raise_alarm(

@@ -1,8 +1,7 @@
 """Enrolment over HTTP: what a box asks of the hub before it may report, in JSON.
 
-`GET /api/v1/ca` tells the hub's public keys to anybody; a box believes the CA that its token names
-and nothing else. `POST /api/v1/enrol` and `POST /api/v1/nodes/{id}/key` carry their own proof.
-Refusals answer {"problem": one English sentence}.
+`POST /api/v1/enrol` and `POST /api/v1/nodes/{id}/key` carry their own proof. Refusals answer
+{"problem": one English sentence}.
 """
 
 import logging
@@ -16,7 +15,6 @@ from starlette.routing import Route
 
 from portal.enrolment import key_statement
 from portal.hub.enrolment import Enrolments, Presented, Refused
-from portal.hub_trust import HubTrust
 from portal.misses import Misses
 from portal.signing import verify
 
@@ -42,30 +40,14 @@ class _NewKey(msgspec.Struct):
     signature_new: str
 
 
-def public_of(trust: HubTrust) -> dict[str, str]:
-    """What `/api/v1/ca` says of a hub."""
-    return {
-        "url": trust.url,
-        "ca": trust.authority,
-        "cosigner": trust.cosigner,
-        "documents": trust.documents,
-        "recovery": trust.recovery,
-    }
-
-
 def routes(
     enrolments: Enrolments,
-    public: Mapping[str, str],
     *,
     source: Callable[[Request], str],
     elapsed_s: Callable[[], float],
 ) -> list[Route]:
-    """The routes; `public` is what `/api/v1/ca` says: url, ca, cosigner, documents, recovery."""
+    """The routes of enrolment."""
     misses = Misses()
-
-    async def ca(request: Request) -> Response:
-        """GET /api/v1/ca."""
-        return _json(200, dict(public))
 
     async def enrol(request: Request) -> Response:
         """POST /api/v1/enrol: 202 while a person has to approve, 200 from then on."""
@@ -112,7 +94,6 @@ def routes(
         return _json(200, {"state": "taken"})
 
     return [
-        Route("/api/v1/ca", ca, methods=["GET"]),
         Route("/api/v1/enrol", enrol, methods=["POST"]),
         Route("/api/v1/nodes/{node_id:str}/key", key, methods=["POST"]),
     ]

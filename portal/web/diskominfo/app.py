@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from portal.hub_office_commands import HubOffice
+from portal.hub.office import HubOffice
 from portal.settings import Http
 from portal.store.db.either import StoreUnavailableError
 from portal.web.diskominfo import (

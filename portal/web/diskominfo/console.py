@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 
 from starlette.responses import Response
 
+from portal.hub.office import HubOffice
 from portal.hub.review import SiteView
-from portal.hub_office_commands import HubOffice
 from portal.web.operator.desk import Desk, NotHere, Page, Visit
 from portal.web.operator.ways import Ways
 from portal.web.text import Translator

@@ -210,9 +210,9 @@ class Office:
         at = self.at - ago_s
         self.write("UPDATE node SET last_seen_at = ? WHERE node_id = ?", [(at, node_id)])
         self.write(
-            "INSERT INTO node_head (node_id, epoch, size, frontier, root, newest_at, updated_at)"
-            " VALUES (?, 0, ?, ?, ?, ?, ?)",
-            [(node_id, size, b"", b"", at, at)],
+            "INSERT INTO node_head (node_id, epoch, size, frontier, newest_at, updated_at)"
+            " VALUES (?, 0, ?, ?, ?, ?)",
+            [(node_id, size, b"", at, at)],
         )
         self.write(
             "INSERT INTO checkpoint (node_id, epoch, size, note, cosigned_at)"
