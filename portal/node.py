@@ -129,9 +129,11 @@ class Node:
         self.disk = Disk(directory)
         self.admin = Admin(self.store, random_token=secrets.token_urlsafe, now=self.now)
         self.audit = Audit(AuditStore(database))
+        people = OperatorStore(database)
         self.operators = Operators(
-            OperatorStore(database),
+            people,
             self.admin,
+            pins=people,
             now=self.now,
             elapsed_s=self.elapsed_s,
             random_below=secrets.randbelow,
