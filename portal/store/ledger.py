@@ -147,7 +147,7 @@ class LedgerStore:
             elif head is not None:
                 seq = frontier.size
                 row, its_leaf = self._row(head.epoch, seq, entry, stamp)
-                rows.append(row)
+                rows.append((*row, its_leaf))
                 frontier.append(its_leaf)
                 if entry.day:
                     days.setdefault((entry.site, entry.day, head.epoch), [seq, seq])[1] = seq
@@ -243,12 +243,9 @@ class LedgerStore:
     async def leaves(self, epoch: int) -> list[bytes]:
         """The leaf hashes of an epoch, in order: the tree over them has the head's root."""
         rows = await self._database.all_slowly(
-            "SELECT public, c_loc, leaf FROM ledger WHERE epoch = ? ORDER BY seq", (epoch,)
+            "SELECT leaf FROM ledger WHERE epoch = ? ORDER BY seq", (epoch,)
         )
-        return [
-            row["leaf"] if row["public"] is None else leaf(row["public"], row["c_loc"])
-            for row in rows
-        ]
+        return [row["leaf"] for row in rows]
 
     # -- what the hub has seen -------------------------------------------------------------
 
@@ -389,8 +386,8 @@ _OPEN = (
 )
 _VOID = "UPDATE ledger_epoch SET void_from = ? WHERE epoch = ?"
 _APPEND = (
-    "INSERT INTO ledger (epoch, seq, kind, at, site, public, c_loc, salt, personal)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO ledger (epoch, seq, kind, at, site, public, c_loc, salt, personal, leaf)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _HEAD = "UPDATE ledger_epoch SET size = ?, frontier = ? WHERE epoch = ?"
 _DAY = (

@@ -17,7 +17,8 @@ CREATE TABLE ledger_epoch (
 );
 
 -- salt, personal: NULL where there is none or it was erased. public, c_loc: NULL once the body was
--- pruned; then leaf has what the tree needs of it.
+-- pruned; leaf has what the tree needs of it. It is kept from the first day, so that a body changed
+-- behind the program's back is found by itself, and not only the checkpoint over it.
 CREATE TABLE ledger (
     epoch INTEGER NOT NULL,
     seq INTEGER NOT NULL,
@@ -28,7 +29,7 @@ CREATE TABLE ledger (
     c_loc BLOB,
     salt BLOB,
     personal BLOB,
-    leaf BLOB,
+    leaf BLOB NOT NULL,
     PRIMARY KEY (epoch, seq)
 ) WITHOUT ROWID;
 CREATE INDEX ledger_personal ON ledger (at) WHERE personal IS NOT NULL;
@@ -40,7 +41,7 @@ END;
 CREATE TRIGGER ledger_never_changes
 BEFORE UPDATE OF epoch, seq, kind, at, site, public, c_loc, leaf ON ledger
 WHEN NEW.epoch <> OLD.epoch OR NEW.seq <> OLD.seq OR NEW.kind <> OLD.kind OR NEW.at <> OLD.at
-    OR NEW.site <> OLD.site OR NEW.public IS NOT NULL OR NEW.c_loc IS NOT NULL OR NEW.leaf IS NULL
+    OR NEW.site <> OLD.site OR NEW.public IS NOT NULL OR NEW.c_loc IS NOT NULL OR NEW.leaf <> OLD.leaf
 BEGIN
     SELECT RAISE (ABORT, 'the ledger is append-only');
 END;
