@@ -287,13 +287,29 @@ class LedgerStore:
 
     # -- epochs ----------------------------------------------------------------------------
 
-    async def open(self, opening: Opening, entries: Sequence[Entry]) -> None:
-        """Begin an epoch with these records."""
+    async def open(
+        self,
+        opening: Opening,
+        entries: Sequence[Entry],
+        again: Callable[[Sequence[Row]], Sequence[Entry]],
+    ) -> None:
+        """Begin an epoch with these records and, where `opening` says so, with what `again` makes
+        of the last ones of the present epoch (`public, c_loc, salt, personal`)."""
         async with self._database.transaction() as transaction:
             await transaction.run("DELETE FROM box WHERE name = 'must_open_epoch'")
             transaction.append(opening)
             for entry in entries:
                 transaction.append(entry)
+            head = self._head
+            if head is not None and opening.void_from is not None:
+                # Read now, so that none is appended behind the last one that is told again.
+                rows = self._database.all(
+                    "SELECT public, c_loc, salt, personal FROM ledger"
+                    " WHERE epoch = ? AND seq >= ? AND public IS NOT NULL ORDER BY seq",
+                    (head.epoch, opening.void_from),
+                )
+                for entry in again(rows):
+                    transaction.append(entry)
 
     # -- numbers ---------------------------------------------------------------------------
 
