@@ -357,7 +357,11 @@ class Node:
             self.accounts,
             complaints,
             self.attempts,
-            days=settings.privacy.personal_days,
+            self.ledger,
+            self.pseudonyms,
+            personal_days=settings.privacy.personal_days,
+            record_days=settings.privacy.record_days,
+            has_hub=settings.hub.url is not None,
             now=self.now,
         )
         self.hours = Hours(

@@ -73,6 +73,7 @@ class Privacy:
     """[privacy]: how long the node knows who it was."""
 
     personal_days: int
+    record_days: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +250,17 @@ TABLE: tuple[Setting, ...] = (
         "a number of days, 1 to 3650",
         "After so many days a session's MAC and IP addresses are erased; usage stays. The office's "
         "archive schedule may ask for another period.",
+    ),
+    Setting(
+        "privacy",
+        "record_days",
+        "days",
+        "396",
+        whole_days,
+        "a number of days, 1 to 3650",
+        "After so many days the node drops the bodies of usage and health records. Their hashes "
+        "stay in its ledger, and the totals of days. With a hub only those that the hub has in its "
+        "own backup, however old.",
     ),
     Setting(
         "hub",

@@ -64,7 +64,8 @@ def check_tree(path: Path) -> None:
                 assert row["salt"] is None
                 is_usage = record.kind in (Kind.SESSION, Kind.SLICE, Kind.ACTION)
                 assert is_usage or row["c_loc"] == NO_PERSONAL
-            leaves.append(leaf(row["public"], row["c_loc"]))
+            assert leaf(row["public"], row["c_loc"]) == row["leaf"]
+            leaves.append(row["leaf"])
         frontier = merkle.Frontier.from_octets(epoch["frontier"])
         assert frontier.size == epoch["size"]
         assert frontier.root() == merkle.root(leaves)
