@@ -1,12 +1,13 @@
 """Audit: what people did, for those who may read it.
 
 Deeds are written by the store methods that do them (portal/store/audit.py); here is what they may
-be called, and reading. Nobody can change or delete a line, admins neither.
+be called, reading, and the deeds that change nothing. Nobody can change or delete a line, admins
+neither.
 """
 
 from dataclasses import dataclass
 
-from portal.store.audit import AuditStore
+from portal.store.audit import AuditStore, Deed
 from portal.store.db import Row
 
 COMMAND_LINE = "command line"
@@ -25,6 +26,7 @@ ACTIONS = frozenset(
         "gateway.config",
         "gateway.remove",
         "gateway.set",
+        "ledger.export",
         "operator.add",
         "operator.password",
         "operator.own_password",
@@ -78,6 +80,10 @@ class Audit:
 
     def __init__(self, store: AuditStore):
         self._store = store
+
+    async def record(self, at: int, deed: Deed) -> None:
+        """Write down a deed that changes nothing, such as a look at what is personal."""
+        await self._store.record(at, deed)
 
     async def lines(
         self,

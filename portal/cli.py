@@ -12,14 +12,16 @@ from typing import Any
 
 import click
 
-from portal import cli_serve_hub
+from portal import cli_hub, cli_serve_hub
 from portal.cli_cards import session, voucher
 from portal.cli_devices import device
 from portal.cli_doctor import doctor
 from portal.cli_gateways import suite
+from portal.cli_ledger import ledger
 from portal.cli_operators import operator
 from portal.cli_places import gateway, profile, site, zone_named, zone_option
 from portal.cli_setup import setup
+from portal.cli_sync import sync
 from portal.cli_watch import watch
 from portal.errors import UserError
 from portal.terminal import (
@@ -153,6 +155,9 @@ def node() -> None:
 
 
 pesisir.add_command(cli_serve_hub.hub)
+site.add_command(cli_hub.token)
+for word in (cli_hub.enrol, cli_hub.approve, cli_hub.refuse, cli_hub.box):
+    pesisir.add_command(word)
 
 
 @pesisir.command()
@@ -271,7 +276,7 @@ def _lost_text(lost: dict[str, Any] | None) -> list[str]:
 
 gateway.add_command(doctor)
 gateway.add_command(suite)
-for group in (site, gateway, profile, voucher, device, session, operator, watch):
+for group in (site, gateway, profile, voucher, device, session, operator, ledger, watch, sync):
     pesisir.add_command(group)
 
 

@@ -5,6 +5,8 @@ They run in the node where one is running (portal/control_server.py), else in th
 process (`run_in_directory`): the same code both ways.
 """
 
+import asyncio
+import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
@@ -12,15 +14,26 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from portal import backups, data_counting, guest_networks
+from portal import (
+    backups,
+    data_counting,
+    enrolment,
+    guest_networks,
+    hub_trust,
+    ledger_export,
+    sync_commands,
+)
 from portal.admin import Gateway, Site
+from portal.audit import COMMAND_LINE
 from portal.control import Report
 from portal.domain import profile as profiles_domain
+from portal.domain.ledger import Kind
 from portal.domain.profile import Profile
 from portal.errors import UserError
 from portal.node import Node
 from portal.operators import Operator
 from portal.store import db
+from portal.store.audit import Deed
 from portal.store.db import DatabaseError
 
 Arguments = Mapping[str, Any]
@@ -92,6 +105,23 @@ async def _set_site(node: Node, arguments: Arguments, report: Report) -> object:
     if words is not None:
         await node.notices.set_lasting(code, words)
     return _site(node, site)
+
+
+# --- the hub
+
+
+async def _new_key(node: Node, arguments: Arguments, report: Report) -> object:
+    """Have the hub take another signing key of this box, and sign with it from now on."""
+    trust = hub_trust.read(node.directory)
+    if trust is None:
+        raise UserError("This box is not enrolled, so no hub knows its key; see: pesisir enrol")
+    old = node.signing
+    fresh = await asyncio.to_thread(
+        enrolment.change_key, node.directory, old, trust, os.urandom, proxy=arguments["proxy"]
+    )
+    node.ledger.append(Kind.KEY, {"old": str(old.key), "new": str(fresh.key)})
+    node.signing = node.ledger.keys = fresh
+    return {"node": fresh.node_id, "key": str(fresh.key)}
 
 
 # --- gateways
@@ -446,11 +476,44 @@ async def _backup(node: Node, arguments: Arguments, report: Report) -> object:
     return await backups.write(node, Path(arguments["path"]), report)
 
 
+async def _ledger(node: Node, arguments: Arguments, report: Report) -> object:
+    head, acked = node.ledger.store.head(), node.ledger.store.acked()
+    cosigned = node.ledger.store.cosigned()
+    trust = hub_trust.read(node.directory)
+    return {
+        "node": node.signing.node_id,
+        "epoch": None if head is None else head.epoch,
+        "size": 0 if head is None else head.size,
+        "root": None if head is None else head.root.hex(),
+        "at_hub": acked.size,
+        "in_hubs_backup": acked.backed_up,
+        "cosigned": None
+        if cosigned is None
+        else {"epoch": cosigned["epoch"], "size": cosigned["size"], "kept_at": cosigned["kept_at"]},
+        "keys": [str(node.signing.key), *([] if trust is None else [trust.cosigner])],
+    }
+
+
+async def _export_ledger(node: Node, arguments: Arguments, report: Report) -> object:
+    trust = hub_trust.read(node.directory)
+    if arguments["with_personal"]:
+        deed = Deed(COMMAND_LINE, "ledger.export", None, node.signing.node_id)
+        await node.audit.record(node.now(), deed)
+    return await ledger_export.write(
+        node.ledger,
+        Path(arguments["path"]),
+        hub_keys=() if trust is None else (trust.cosigner,),
+        with_personal=arguments["with_personal"],
+        report=report,
+    )
+
+
 ONLY_IN_SERVICE = frozenset({"gateway_doctor", "disconnect_session", "status"})
 """Commands that make sense in a running node only."""
 
 TABLE: dict[str, Run] = {
     "sites": _sites,
+    "new_key": _new_key,
     "add_site": _add_site,
     "set_site": _set_site,
     "gateways": _gateways,
@@ -486,4 +549,7 @@ TABLE: dict[str, Run] = {
     "remove_operator": _remove_operator,
     "status": _status,
     "backup": _backup,
+    "ledger": _ledger,
+    "export_ledger": _export_ledger,
+    **sync_commands.TABLE,
 }

@@ -174,9 +174,38 @@ def back_up(
 ) -> dict[str, Any]:
     """Write a backup of `directory` to `file`; `call` reaches the node, or stands in for it.
 
-    The node writes into its own directory, where it may, and the file is then moved with the rights
-    of who asked. Returns {"file", "dir", "made_at", "octets"}.
+    Returns {"file", "dir", "made_at", "octets"}.
     """
+    done = _made_by_node(directory, file, force, "backup", call, report)
+    return {**done, "file": str(file), "dir": str(directory)}
+
+
+def export_ledger(
+    directory: Path,
+    file: Path,
+    force: bool,
+    call: Callable[..., Any],
+    report: Report,
+    *,
+    with_personal: bool,
+) -> dict[str, Any]:
+    """Write the ledger out to `file`. Returns {"file", "node", "records", "epochs"}."""
+    more = {"with_personal": with_personal}
+    done = _made_by_node(directory, file, force, "export_ledger", call, report, **more)
+    return {**done, "file": str(file)}
+
+
+def _made_by_node(
+    directory: Path,
+    file: Path,
+    force: bool,
+    command: str,
+    call: Callable[..., Any],
+    report: Report,
+    **arguments: Any,
+) -> dict[str, Any]:
+    """Have the node write a file into its own directory, where it may, and move that with the
+    rights of who asked."""
     if file.is_dir():
         raise UserError(f"{file} is a directory; expected the name of a file.")
     if file.exists() and not force:
@@ -184,18 +213,18 @@ def back_up(
     _check_writable(file.parent)
     made = directory / f"pesisir.backup-{secrets.token_hex(4)}"
     try:
-        done = call("backup", report, path=str(made))
+        done: dict[str, Any] = call(command, report, path=str(made), **arguments)
         _move(made, file)
     except OSError as error:
-        raise UserError(f"The backup cannot be written to {file}: {error.strerror}.") from error
+        raise UserError(f"The file {file} cannot be written: {error.strerror}.") from error
     finally:
         made.unlink(missing_ok=True)
-    return {**done, "file": str(file), "dir": str(directory)}
+    return done
 
 
 def _check_writable(place: Path) -> None:
     if not place.is_dir():
-        raise UserError(f"There is no directory {place}; expected one to put the backup in.")
+        raise UserError(f"There is no directory {place}; expected one to put the file in.")
     if not os.access(place, os.W_OK):
         raise UserError(f"The directory {place} cannot be written by this user.")
 

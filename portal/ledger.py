@@ -48,6 +48,7 @@ CAUSES = {text: number for number, text in TERMINATE_CAUSES.items()}
 OTHER_CAUSE = 10
 """NAS-Request, for an end that the node decided and RFC 2866 has no number for."""
 FIRST_START, RESTORED, NEW_KEY, ROLLED_BACK = "first start", "restored", "new key", "rolled back"
+REPLACED = "replaced box"
 """Why an epoch was opened."""
 
 
@@ -234,6 +235,8 @@ class Ledger:
                 replayed_below=first_session_id,
                 above=known["above"],
             )
+        elif head is None and "epoch_parent" in box:
+            await self.open_epoch(box["epoch_parent"], REPLACED, replayed_below=first_session_id)
         elif head is None:
             await self.open_epoch(None, FIRST_START, replayed_below=0)
         elif head.node != self.keys.node_id:

@@ -30,6 +30,7 @@ from portal.errors import UserError
 from portal.grants import Grants
 from portal.health import OUTAGES_KEPT_S, Backhaul, Disk, newest_backup_at
 from portal.history import History
+from portal.hub_side import HubSide
 from portal.ledger import Ledger
 from portal.ledger_hours import Hours
 from portal.link_watch import LinkWatch
@@ -113,9 +114,11 @@ class Node:
         self.disk = Disk(directory)
         self.admin = Admin(self.store, random_token=secrets.token_urlsafe, now=self.now)
         self.audit = Audit(AuditStore(database))
+        people = OperatorStore(database)
         self.operators = Operators(
-            OperatorStore(database),
+            people,
             self.admin,
+            pins=people,
             now=self.now,
             elapsed_s=self.elapsed_s,
             random_below=secrets.randbelow,
@@ -331,7 +334,7 @@ class Node:
             self.backhaul,
             self.aaa.heard_s,
             probes=settings.backhaul.probes,
-            hub_url=settings.hub.url,
+            hub_url=None,
             now=self.now,
             elapsed_s=self.elapsed_s,
         )
@@ -379,6 +382,21 @@ class Node:
             heard_s=lambda: self.aaa.heard_s,
             online=lambda: len(self.sessions),
         )
+        self.hub = HubSide(
+            directory,
+            settings,
+            database,
+            self.ledger,
+            self.admin,
+            self.notices,
+            self.devices,
+            self.operators,
+            now=self.now,
+            elapsed_s=self.elapsed_s,
+            is_clock_doubtful=lambda: self.clock.is_doubtful,
+            first_session_id=lambda: (self.boot << BOOT_SHIFT) + 1,
+        )
+        self.hub.sync.on_round = self.link_watch.hub_answered
         self.prints = PrintJobs(
             directory,
             now=self.now,
@@ -433,6 +451,7 @@ class Node:
     async def close(self) -> None:
         """Write what is left and close the database."""
         await self.prints.close()
+        self.hub.sync.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -464,6 +483,7 @@ class Node:
             ("forgetting", self._every(FORGET_EVERY_S, self._forget)),
             ("backhaul", self.backhaul.run()),
             ("link watch", self.link_watch.run()),
+            ("hub", self.hub.sync.run()),
         ):
             self._tasks.append(asyncio.get_running_loop().create_task(work, name=name))
 

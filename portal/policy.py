@@ -35,7 +35,7 @@ HUB = "hub"
 DIGEST_SHOWN = 16
 
 Record = Callable[[Mapping[str, Any]], None]
-"""Appends a POLICY record to the ledger, given its payload."""
+"""Appends a POLICY record of what cannot be kept to the ledger, given its payload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +226,14 @@ class Policy:
             "digest": documents.digest(notes.parse_note(note).text)[:DIGEST_SHOWN],
             "state": state,
         }
-        self._record(payload | ({"why": why[:200]} if why else {}))
-        await self._store.keep_document(document, state, note, why=why, at=at)
+        await self._store.keep_document(
+            document,
+            state,
+            note,
+            why=why,
+            at=at,
+            payload=payload | ({"why": why[:200]} if why else {}),
+        )
         self._kept[state][place] = _Kept(document, note, why, at)
         waiting = self._kept["waiting"].get(place)
         is_over = waiting is not None and waiting.document.version <= document.version

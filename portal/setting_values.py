@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from portal.domain.profile import parse_duration_s
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -151,6 +153,39 @@ def whole_days(raw: object) -> int:
     if not isinstance(days, int) or isinstance(days, bool) or not 1 <= days <= 3650:
         raise BadValue(raw)
     return days
+
+
+def proxy_url(raw: object) -> str | None:
+    """http://[user:password@]host:port; "" is none."""
+    text = text_of(raw)
+    if not text:
+        return None
+    try:
+        parts = urlsplit(text)
+        is_good = (
+            parts.scheme == "http"
+            and parts.hostname is not None
+            and parts.port is not None
+            and parts.path in ("", "/")
+            and not (parts.query or parts.fragment)
+            and not re.search(r"\s", text)
+        )
+    except ValueError:
+        is_good = False
+    if not is_good:
+        raise BadValue(raw)
+    return text.removesuffix("/")
+
+
+def exchange_interval_s(raw: object) -> int:
+    """A duration of a minute to a day, in seconds."""
+    try:
+        seconds = parse_duration_s(text_of(raw))
+    except ValueError:
+        raise BadValue(raw) from None
+    if not 60 <= seconds <= 86_400:
+        raise BadValue(raw)
+    return seconds
 
 
 _PROBE = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")

@@ -20,12 +20,14 @@ from portal.setting_values import (
     Listen,
     Network,
     database_url,
+    exchange_interval_s,
     file_path,
     listens,
     networks_of,
     one_listen_at_least,
     origin_url,
     probes,
+    proxy_url,
     udp_listens,
     whole_days,
 )
@@ -81,6 +83,8 @@ class Hub:
     """[hub]: where usage records go."""
 
     url: str | None
+    proxy: str | None = field(repr=False)  # http://[user:password@]host:port
+    interval_s: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +273,28 @@ TABLE: tuple[Setting, ...] = (
         "",
         origin_url,
         _AN_ORIGIN,
-        "The hub that receives usage records. Empty: none; a node needs nobody.",
+        "Where the hub of this node is now. Empty: where it was when this box was enrolled with "
+        "pesisir enrol. Its certificate and its keys stay those of the enrolment.",
+    ),
+    Setting(
+        "hub",
+        "proxy",
+        "URL",
+        "",
+        proxy_url,
+        "http://host:port, with user:password@ before the host where the proxy asks for them",
+        "An HTTP proxy on the way to the hub. It only passes on what it cannot read (CONNECT).",
+        is_secret=True,
+    ),
+    Setting(
+        "hub",
+        "interval",
+        "duration",
+        "30m",
+        exchange_interval_s,
+        "a duration from 1m to 1d, such as 30m",
+        "How often the node exchanges with its hub; a longer one saves data, about 2 kB each time. "
+        "While somebody watches at the desk it is 5 minutes.",
     ),
     Setting(
         "database",
@@ -423,12 +448,13 @@ def load(directory: Path, environ: Mapping[str, str] | None = None) -> Settings:
     for key in ("tls_cert", "tls_key"):
         if http[key] is not None:
             http[key] = _readable(f"http.{key}", directory / http[key])
+    hub = section("hub")
     settings = Settings(
         http=Http(**http),
         radius=Radius(**section("radius")),
         backhaul=Backhaul(**section("backhaul")),
         privacy=Privacy(**section("privacy")),
-        hub=Hub(**section("hub")),
+        hub=Hub(hub["url"], hub["proxy"], hub["interval"]),
         database=Database(**section("database")),
     )
     _check_together(settings)

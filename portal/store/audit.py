@@ -56,10 +56,15 @@ async def write(transaction: Transaction, at: int, deed: Deed) -> None:
 
 
 class AuditStore:
-    """Reads the audit, newest first."""
+    """Reads the audit, newest first; adds deeds that change nothing else."""
 
     def __init__(self, database: Database):
         self._database = database
+
+    async def record(self, at: int, deed: Deed) -> None:
+        """Write a deed by itself."""
+        async with self._database.transaction() as transaction:
+            await write(transaction, at, deed)
 
     async def recorded(
         self,

@@ -6,8 +6,13 @@ sealed balances that the hub has), `backup` and `backup_at` (the same of the sea
 `watch_until_at`.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from portal.domain.document import Document
+from portal.domain.ledger import Kind
 from portal.store.db import Database, Row
+from portal.store.ledger import Entry
 
 _SET = (
     "INSERT INTO sync (name, value) VALUES (?, ?)"
@@ -43,10 +48,19 @@ class SyncStore:
         )
 
     async def keep_document(
-        self, document: Document, state: str, note: str, *, why: str = "", at: int
+        self,
+        document: Document,
+        state: str,
+        note: str,
+        *,
+        why: str = "",
+        at: int,
+        payload: Mapping[str, Any],
     ) -> None:
-        """Keep a document in a state; one that is applied or refused waits no longer."""
+        """Keep a document in a state, with a POLICY record of it; one that is applied or refused
+        waits no longer."""
         async with self._database.transaction() as transaction:
+            transaction.append(Entry(Kind.POLICY, at, payload))
             await transaction.run(
                 "INSERT INTO policy_document (name, scope, state, version, note, why, at)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name, scope, state) DO UPDATE"
