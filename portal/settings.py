@@ -30,6 +30,7 @@ from portal.setting_values import (
     proxy_url,
     udp_listens,
     whole_days,
+    whole_months,
 )
 
 FILE_NAME = "pesisir.toml"
@@ -75,6 +76,8 @@ class Privacy:
     """[privacy]: how long the node knows who it was."""
 
     personal_days: int
+    session_months: int
+    """At a hub: how long single sessions are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +256,17 @@ TABLE: tuple[Setting, ...] = (
         "a number of days, 1 to 3650",
         "After so many days a session's MAC and IP addresses are erased; usage stays. The office's "
         "archive schedule may ask for another period.",
+    ),
+    Setting(
+        "privacy",
+        "session_months",
+        "months",
+        "13",
+        whole_months,
+        "a number of months, 1 to 120",
+        "At a hub: after so many whole months single sessions are deleted, and what tells users "
+        "apart; the sums of each day stay for ever. 13 months let a month be compared with the "
+        "same one a year before.",
     ),
     Setting(
         "hub",
