@@ -349,7 +349,7 @@ class Node:
             self.backhaul,
             self.aaa.heard_s,
             probes=settings.backhaul.probes,
-            hub_url=settings.hub.url,
+            hub_url=None,
             now=self.now,
             elapsed_s=self.elapsed_s,
         )
@@ -392,6 +392,7 @@ class Node:
             is_clock_doubtful=lambda: self.clock.is_doubtful,
             first_session_id=lambda: (self.boot << BOOT_SHIFT) + 1,
         )
+        self.hub.sync.on_round = self.link_watch.hub_answered
         self.prints = PrintJobs(
             directory,
             now=self.now,
