@@ -363,7 +363,7 @@ class Node:
             self.ledger,
             self.pseudonyms,
             personal_days=settings.privacy.personal_days,
-            record_days=settings.privacy.record_days,
+            session_months=settings.privacy.session_months,
             has_hub=settings.hub.url is not None,
             now=self.now,
         )

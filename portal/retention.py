@@ -20,6 +20,8 @@ from portal.store.node import NodeStore
 log = logging.getLogger(__name__)
 
 DAY_S = 86_400
+MONTH_DAYS = 31
+"""So many months are over in any calendar."""
 STEP = 1_000
 """Rows looked at in one transaction: a few milliseconds."""
 
@@ -37,7 +39,7 @@ class Retention:
         pseudonyms: Pseudonyms,
         *,
         personal_days: int,
-        record_days: int,
+        session_months: int,
         has_hub: bool,
         now: Callable[[], int],
     ):
@@ -48,7 +50,7 @@ class Retention:
         self._ledger = ledger
         self._pseudonyms = pseudonyms
         self._personal_days = personal_days
-        self._record_days = record_days
+        self._session_months = session_months
         self._has_hub = has_hub
         self._now = now
         self._pruned_before_at = 0
@@ -76,7 +78,7 @@ class Retention:
         return total
 
     async def _prune(self) -> int:
-        rule = self._rule("record_days", self._record_days)
+        rule = self._rule("session_months", self._session_months, MONTH_DAYS)
         if rule.before_at <= self._pruned_before_at:
             # Looking for them reads the whole ledger: once a day is enough.
             return 0
@@ -86,10 +88,10 @@ class Retention:
         self._pruned_before_at = rule.before_at
         return pruned
 
-    def _rule(self, setting: str, days: int) -> Rule:
+    def _rule(self, setting: str, number: int, days: int = 1) -> Rule:
         now = self._now()
-        before_at = now - days * DAY_S
-        return Rule(f"{setting}={days}", before_at - before_at % DAY_S, now)
+        before_at = now - number * days * DAY_S
+        return Rule(f"{setting}={number}", before_at - before_at % DAY_S, now)
 
 
 async def _all_steps(step: Callable[[], Awaitable[int]]) -> int:

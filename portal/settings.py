@@ -30,6 +30,7 @@ from portal.setting_values import (
     proxy_url,
     udp_listens,
     whole_days,
+    whole_months,
 )
 
 FILE_NAME = "pesisir.toml"
@@ -75,7 +76,8 @@ class Privacy:
     """[privacy]: how long the node knows who it was."""
 
     personal_days: int
-    record_days: int
+    session_months: int
+    """How long single sessions are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,14 +259,15 @@ TABLE: tuple[Setting, ...] = (
     ),
     Setting(
         "privacy",
-        "record_days",
-        "days",
-        "396",
-        whole_days,
-        "a number of days, 1 to 3650",
-        "After so many days the node drops the bodies of usage and health records. Their hashes "
-        "stay in its ledger, and the totals of days. With a hub only those that the hub has in its "
-        "own backup, however old.",
+        "session_months",
+        "months",
+        "13",
+        whole_months,
+        "a number of months, 1 to 120",
+        "After so many whole months single sessions are deleted. A hub deletes what tells users "
+        "apart too; a node drops the bodies of such records and keeps their hashes, with a hub "
+        "only of those that the hub has in its own backup. The sums of each day stay for ever. 13 "
+        "months let a month be compared with the same one a year before.",
     ),
     Setting(
         "hub",

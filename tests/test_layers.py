@@ -119,6 +119,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "portal.hub_commands",
         "portal.hub_office_commands",
         "portal.hub_directories",
+        "portal.hub_metrics",
         "portal.hub_side",
         "portal.logs",
         "portal.metrics",
