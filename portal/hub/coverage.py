@@ -73,8 +73,9 @@ def down_stretches(row: Row) -> list[Stretch]:
     if int(row["kind"]) != Kind.HEALTH:
         return []
     payload = json.loads(row["payload"])
-    found = payload.get("down", []) if isinstance(payload, dict) else []
-    pairs = [pair for pair in found if isinstance(pair, list) and len(pair) == 2]
+    found = payload.get("down") if isinstance(payload, dict) else None
+    told = found if isinstance(found, list) else []
+    pairs = [pair for pair in told if isinstance(pair, list) and len(pair) == 2]
     # A node may write what it likes; what makes no sense is no evidence.
     return [Stretch(*pair) for pair in pairs if all(isinstance(each, int) for each in pair)]
 

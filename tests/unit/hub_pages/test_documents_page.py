@@ -2,6 +2,8 @@
 actual state of each site; boxes and alarms by their pages.
 """
 
+from typing import Any
+
 import pytest
 
 from portal import passwords
@@ -21,9 +23,9 @@ def newest(hub: Office, name: str, scope: str = "all") -> document.Document:
     return document.parse(found.text)
 
 
-def change(person: OfficePerson, name: str, scope: str = "all", **typed: str) -> Page:
-    page = person.get(f"/review/documents/{name}?scope={scope.replace(' ', '+')}")
-    return person.submit(page, action=f"/review/documents/{name}", **typed)
+def change(person: OfficePerson, doc: str, scope: str = "all", /, **typed: Any) -> Page:
+    page = person.get(f"/review/documents/{doc}?scope={scope.replace(' ', '+')}")
+    return person.submit(page, action=f"/review/documents/{doc}", **typed)
 
 
 def test_a_profile_is_signed_version_by_version(hub: Office) -> None:
