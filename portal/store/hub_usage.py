@@ -5,11 +5,11 @@ Reports never read session records: only one site's log does, by its key. Method
 """
 
 from collections.abc import Sequence
-from datetime import date
 from typing import Any
 
 from portal.store.db.either import HubDatabase, HubTransaction, Reading, Row
 
+_DAY_OF_1970 = 719_163
 _LOOKED_UP_AT_ONCE = (16, 128, 512)
 """So many values in one IN list: a few lengths, so that statements are prepared once."""
 
@@ -263,40 +263,68 @@ class HubUsageStore:
             (node_id, site, first, last),
         )
 
+    # --- proof
+
+    async def sessions_between(
+        self, reading: Reading, node_id: str, epoch: int, first: int, end: int
+    ) -> list[Row]:
+        """Session rows of records from `first` up to `end`."""
+        return await reading.all(
+            "SELECT seq, day, site, pseudonym, profile, counted_s, input_octets, output_octets"
+            " FROM session_record WHERE node_id = ? AND epoch = ? AND seq >= ? AND seq < ?",
+            (node_id, epoch, first, end),
+        )
+
+    async def days_that_differ(self, node_id: str, first_day: int) -> list[Row]:
+        """`site, day, profile` of the first sums that are not those of session rows."""
+        return await self.database.all(
+            "SELECT COALESCE(d.site, s.site) AS site, COALESCE(d.day, s.day) AS day,"
+            " COALESCE(d.profile, s.profile) AS profile FROM"
+            " (SELECT * FROM site_day WHERE node_id = ? AND day >= ?) AS d FULL OUTER JOIN"
+            " (SELECT site, day, profile, SUM(flags % 2) AS sessions,"
+            " SUM(input_octets) AS input_octets, SUM(output_octets) AS output_octets,"
+            " SUM(counted_s) AS counted_s FROM session_record WHERE node_id = ? AND day >= ?"
+            " GROUP BY site, day, profile) AS s"
+            " ON s.site = d.site AND s.day = d.day AND s.profile = d.profile"
+            " WHERE d.day IS NULL OR s.day IS NULL OR d.sessions <> s.sessions"
+            " OR d.input_octets <> s.input_octets OR d.output_octets <> s.output_octets"
+            " OR d.counted_s <> s.counted_s ORDER BY 2, 1, 3 LIMIT 10",
+            (node_id, first_day, node_id, first_day),
+        )
+
     # --- retention
 
-    async def delete_sessions_before(
-        self, transaction: HubTransaction, node_id: str, day: int
-    ) -> int:
-        """Delete what tells of single sessions and users before a day; how many records."""
-        for table in ("site_hour", "user_day", "user_month"):
-            column, value = {
-                "site_hour": ("hour", (day - 719_163) * 24),
-                "user_day": ("day", day),
-                "user_month": ("month", _month_of(day)),
-            }[table]
+    async def delete_users_before(
+        self, transaction: HubTransaction, node_id: str, day: int, month: int
+    ) -> None:
+        """Delete what tells users and hours apart before a day, the first of a month."""
+        for table, column, value in (
+            ("user_day", "day", day),
+            ("user_month", "month", month),
+            ("site_hour", "hour", (day - _DAY_OF_1970) * 24),
+        ):
             await transaction.run(
                 f"DELETE FROM {table} WHERE node_id = ? AND {column} < ?", (node_id, value)
             )
-        return await transaction.run(
-            "DELETE FROM session_record WHERE node_id = ? AND day < ?", (node_id, day)
-        )
 
-    async def delete_records(
-        self, transaction: HubTransaction, node_id: str, places: Sequence[tuple[int, int]]
+    async def delete_sessions(
+        self, transaction: HubTransaction, node_id: str, places: Sequence[tuple[int, int, int]]
     ) -> None:
-        """Delete what single records, named by (epoch, seq), were taken apart into."""
+        """Delete session records by their (day, epoch, seq); the day may be one off, since a site's
+        zone can have changed."""
         await transaction.run_many(
-            "DELETE FROM session_record WHERE node_id = ? AND epoch = ? AND seq = ?",
-            [(node_id, *place) for place in places],
+            "DELETE FROM session_record WHERE node_id = ? AND day BETWEEN ? AND ?"
+            " AND epoch = ? AND seq = ?",
+            [(node_id, day - 1, day + 1, epoch, seq) for day, epoch, seq in places],
         )
 
-    async def delete_events_before(
-        self, transaction: HubTransaction, node_id: str, kind: int, at: int
-    ) -> int:
-        """Delete events of a kind before a time."""
-        return await transaction.run(
-            "DELETE FROM event WHERE node_id = ? AND kind = ? AND at < ?", (node_id, kind, at)
+    async def delete_events(
+        self, transaction: HubTransaction, node_id: str, places: Sequence[tuple[int, int, int, int]]
+    ) -> None:
+        """Delete events by their (kind, at, epoch, seq)."""
+        await transaction.run_many(
+            "DELETE FROM event WHERE node_id = ? AND kind = ? AND at = ? AND epoch = ? AND seq = ?",
+            [(node_id, *place) for place in places],
         )
 
     async def note_pruning(
@@ -315,8 +343,3 @@ class HubUsageStore:
         return await self.database.all(
             "SELECT node_id, class, at, before_day, count FROM pruning ORDER BY at DESC LIMIT 1000"
         )
-
-
-def _month_of(day: int) -> int:
-    found = date.fromordinal(day)
-    return found.year * 12 + found.month - 1

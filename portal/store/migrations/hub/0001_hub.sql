@@ -46,7 +46,8 @@ CREATE TABLE node_key (
 );
 
 -- The log of each epoch as far as the hub has it. `promised` is a note of the node about records
--- that have not come yet, `proven` one that this hub has cosigned and whose records it has lost.
+-- that have not come yet, `proven` one that this hub has cosigned and whose records it has lost;
+-- retention has been through the records below `pruned_size`.
 CREATE TABLE node_head (
     node_id TEXT NOT NULL,
     epoch BIGINT NOT NULL,
@@ -59,6 +60,7 @@ CREATE TABLE node_head (
     parent_epoch BIGINT,
     parent_size BIGINT,
     backed_up_size BIGINT NOT NULL DEFAULT 0,
+    pruned_size BIGINT NOT NULL DEFAULT 0,
     newest_at BIGINT,
     updated_at BIGINT NOT NULL,
     PRIMARY KEY (node_id, epoch)
