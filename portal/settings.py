@@ -77,7 +77,7 @@ class Privacy:
 
     personal_days: int
     session_months: int
-    """At a hub: how long single sessions are kept."""
+    """How long single sessions are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,9 +264,10 @@ TABLE: tuple[Setting, ...] = (
         "13",
         whole_months,
         "a number of months, 1 to 120",
-        "At a hub: after so many whole months single sessions are deleted, and what tells users "
-        "apart; the sums of each day stay for ever. 13 months let a month be compared with the "
-        "same one a year before.",
+        "After so many whole months single sessions are deleted. A hub deletes what tells users "
+        "apart too; a node drops the bodies of such records and keeps their hashes, with a hub "
+        "only of those that the hub has in its own backup. The sums of each day stay for ever. 13 "
+        "months let a month be compared with the same one a year before.",
     ),
     Setting(
         "hub",

@@ -6,6 +6,7 @@
 from portal.store import audit
 from portal.store.audit import Deed
 from portal.store.db import Database, Row
+from portal.store.ledger import Rule
 
 _COLUMNS = (
     "id, site_id, category, words, contact, serial, created_at, answer, answered_at, answered_by"
@@ -74,11 +75,14 @@ class ComplaintStore:
                 await audit.write(transaction, at, deed)
             return bool(is_written)
 
-    async def forget_contacts(self, before_at: int) -> int:
+    async def forget_contacts(self, rule: Rule) -> int:
         """Erase contact and card of complaints made before a moment; return of how many."""
         async with self._database.transaction() as transaction:
-            return await transaction.run(
+            gone = await transaction.run(
                 "UPDATE complaint SET contact = '', serial = NULL"
                 " WHERE created_at < ? AND (contact <> '' OR serial IS NOT NULL)",
-                (before_at,),
+                (rule.before_at,),
             )
+            if gone:
+                transaction.append(rule.erased("contacts", gone))
+            return gone
