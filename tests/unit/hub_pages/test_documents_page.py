@@ -103,7 +103,7 @@ def test_the_page_says_what_each_site_should_have_and_has(hub: Office) -> None:
 def test_a_reset_shows_the_password_once_and_signs_its_hash(hub: Office) -> None:
     person = hub.enter("ketua")
     page = person.get("/review/documents")
-    form = {"action": "/review/documents/reset", "site": "TJL", "operator": "Sari"}
+    form: dict[str, Any] = {"action": "/review/documents/reset", "site": "TJL", "operator": "Sari"}
     shown = person.submit(page, **form)
     content = newest(hub, "reset", "site TJL").content
     assert content["operator"] == "sari"
@@ -132,7 +132,7 @@ def test_a_new_site_shows_its_token_once(hub: Office) -> None:
     "typed", [{"code": "TJL", "name": "Lagi"}, {"code": "a b", "name": "X"}, {"code": "X"}]
 )
 def test_a_site_that_cannot_be_is_refused_with_what_was_typed(
-    hub: Office, typed: dict[str, str]
+    hub: Office, typed: dict[str, Any]
 ) -> None:
     person = hub.enter("ketua")
     page = person.submit(person.get("/review/boxes"), action="/review/boxes", **typed)
