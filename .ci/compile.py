@@ -44,7 +44,7 @@ def modules() -> list[str]:
 
 
 def products() -> list[str]:
-    """Where the compiled modules go, beside their sources: one library and a door to it for each."""
+    """Where the compiled modules go: beside their sources, and one library that they share."""
     doors = [str(Path(module).with_suffix(SUFFIX)) for module in modules()]
     return [f"{GROUP}__mypyc{SUFFIX}", *doors]
 
@@ -119,7 +119,7 @@ def build(place: Path) -> None:
             group_name=GROUP,
         )
         for extension in extensions:
-            # Another compiler may warn of other things; without symbols it is done in half the time.
+            # Another compiler may warn of other things; symbols would double the time.
             kept = [one for one in extension.extra_compile_args if one != "-Werror"]
             extension.extra_compile_args = [*kept, "-g0"]
         command = build_ext(Distribution({"name": "pesisir", "ext_modules": extensions}))
@@ -129,7 +129,7 @@ def build(place: Path) -> None:
 
 
 def compile_checkout() -> None:
-    """Make the checkout's compiled modules fresh; what is there is replaced at once or not at all."""
+    """Make the compiled modules of the checkout fresh; what fails leaves what is there."""
     with tempfile.TemporaryDirectory(prefix="pesisir-compiled-") as place:
         compile_into(Path(place))
         remove()

@@ -7,7 +7,6 @@ nothing here knows SQL, RADIUS or quotas.
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
 
 WRAP = 1 << 32
 """A 32-bit counter without Gigawords starts again here (RFC 2869 5.1)."""
@@ -29,7 +28,8 @@ START, STOP, INTERIM = Kind.START, Kind.STOP, Kind.INTERIM
 """For the hot path: an enum looks its members up each time."""
 
 
-class Report(NamedTuple):
+@dataclass(slots=True)
+class Report:
     """One accounting packet, directions as RFC 2866 means them: input comes from the phone."""
 
     kind: Kind
@@ -43,7 +43,8 @@ class Report(NamedTuple):
     end_cause: str | None = None
 
 
-class Delta(NamedTuple):
+@dataclass(slots=True)
+class Delta:
     """What a report added: octets and seconds used between two moments."""
 
     since_at: int

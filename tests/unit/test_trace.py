@@ -29,7 +29,7 @@ from radius.packet import (
     sign_request,
 )
 from radius.password import hide
-from radius.server import STATS, Exchange
+from radius.server import STATS
 from tests.unit.web.village import (
     SECRET,
     UAM_SECRET,
@@ -130,7 +130,7 @@ def hooks(place: Village) -> tuple[bool, ...]:
     server = place.service.radius
     return (
         place.node.trace.is_on,
-        server.exchange_type is not Exchange,
+        server.make_exchange is not None,
         server.dropped.on_drop is not None,
         server.on_repeated is not None,
         server.on_status is not None,
