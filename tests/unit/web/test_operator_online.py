@@ -36,8 +36,8 @@ def mac_of(acct_id: str) -> str:
 
 
 def until(person: Person, url: str, is_there: Callable[[Page], bool]) -> Page:
-    """Press "Perbarui" until the page says it, for five seconds."""
-    give_up_s = monotonic() + 5
+    """Press "Perbarui" until the page says it, for half a minute."""
+    give_up_s = monotonic() + 30
     while True:
         page = person.get(url)
         if is_there(page) or monotonic() > give_up_s:
