@@ -2,6 +2,9 @@
 
 BIN := .venv/bin
 
+# One file of tests stays with one worker, the slow ones begin; ARGS=-n0 or -p no:xdist for one by one.
+WORKERS = $(if $(findstring no:xdist,$(ARGS)),,-n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder)
+
 .PHONY: help run test check fix bench wheel compile uncompiled
 
 help:
@@ -19,7 +22,7 @@ run:
 
 test:
 	@.ci/setup test
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 check:
 	@.ci/setup dev
