@@ -257,12 +257,12 @@ async def _issue_vouchers(node: Node, arguments: Arguments, report: Report) -> o
 async def _sheet_words(node: Node, arguments: Arguments, report: Report) -> object:
     """What a sheet of the batch of this card says."""
     from portal.web.operator import print_words
-    from portal.web.text import Texts
+    from portal.web.text import installed
 
     shown = node.vouchers.show(arguments["key"])
     site = node.admin.site(shown["site"])
     sheet = print_words.sheet(
-        Texts().translator(),
+        installed().translator(),
         site,
         node.admin.profile(shown["profile"]),
         shown["use_before_at"],

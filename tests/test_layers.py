@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS: dict[str, tuple[str, ...]] = {
     "domain": ("portal.domain", "portal.domain.*"),
     "protocol": ("radius", "radius.*"),
-    "neutral": ("portal", "portal.errors", "portal.resources"),
+    "neutral": ("portal", "portal.compiled", "portal.errors", "portal.resources"),
     "storage": ("portal.store", "portal.store.*"),
     "use case": (
         "portal.aaa",

@@ -48,10 +48,10 @@ class Visitor:
         if self.origin.scheme == "https":
             context = ssl._create_unverified_context()
             connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                host, port, timeout=20, context=context
+                host, port, timeout=60, context=context
             )
         else:
-            connection = http.client.HTTPConnection(host, port, timeout=20)
+            connection = http.client.HTTPConnection(host, port, timeout=60)
         try:
             headers = {"cookie": "; ".join(f"{k}={v}" for k, v in self.cookies.items())}
             if fields is not None:
