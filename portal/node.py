@@ -388,6 +388,11 @@ class Node:
         try:
             await Journal(database).replay()
             node = cls(directory, settings, clocks, database)
+            try:
+                await node.vouchers.remove_unfinished()
+            except DatabaseError as error:
+                # On a full disk the node starts; nobody sees what is left.
+                log.warning("unfinished_batch_not_removed error=%s", error)
         except BaseException as error:
             await database.close()
             trouble = db.trouble(error)
