@@ -349,6 +349,7 @@ class Node:
             complaints,
             self.attempts,
             days=settings.privacy.personal_days,
+            complaint_days=settings.privacy.complaint_days,
             now=self.now,
         )
         self.prints = PrintJobs(
