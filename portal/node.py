@@ -376,6 +376,7 @@ class Node:
             complaints,
             self.attempts,
             days=settings.privacy.personal_days,
+            complaint_days=settings.privacy.complaint_days,
             now=self.now,
         )
         self.hub = HubSide(
@@ -432,6 +433,11 @@ class Node:
             node = cls(directory, settings, clocks, database)
             first_id = ((node.boot + 1) << BOOT_SHIFT) + 1
             await node.ledger.begin(node.store.box(), first_session_id=first_id)
+            try:
+                await node.vouchers.remove_unfinished()
+            except DatabaseError as error:
+                # On a full disk the node starts; nobody sees what is left.
+                log.warning("unfinished_batch_not_removed error=%s", error)
         except BaseException as error:
             await database.close()
             trouble = db.trouble(error)

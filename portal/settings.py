@@ -75,6 +75,7 @@ class Privacy:
     """[privacy]: how long the node knows who it was."""
 
     personal_days: int
+    complaint_days: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +254,16 @@ TABLE: tuple[Setting, ...] = (
         "a number of days, 1 to 3650",
         "After so many days a session's MAC and IP addresses are erased; usage stays. The office's "
         "archive schedule may ask for another period.",
+    ),
+    Setting(
+        "privacy",
+        "complaint_days",
+        "days",
+        "395",
+        whole_days,
+        "a number of days, 1 to 3650",
+        "So many days after its answer a complaint is deleted. Thirteen months: this year can be "
+        "compared with the last. Contact and card go earlier, with `personal_days`.",
     ),
     Setting(
         "hub",

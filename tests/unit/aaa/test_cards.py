@@ -10,6 +10,7 @@ import pytest
 from portal.card_finding import CardFinding
 from portal.door import Phone, Problem
 from portal.errors import DeskError
+from portal.store.db import Database
 from portal.store.restored import number_ahead
 from radius.packet import SERVICE_TYPE, integer_attribute
 from tests.unit.aaa.cards_stage import (
@@ -104,6 +105,75 @@ def test_cards_made_at_once_have_different_serials_and_codes(tmp_path: Path) -> 
         assert (await rig.node.vouchers.give("p"))["serial"].split("-")[0] not in numbers
 
     run(tmp_path, story)
+
+
+def test_a_large_batch_exists_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    async def story(rig: NodeRig) -> None:
+        await rig.cards("p")
+        cards = rig.node.vouchers
+        stored = rig.node.store.database
+        before = counts(stored)
+        seen: list[int] = []
+        is_begun = asyncio.Event()
+
+        def report(done: int, total: int) -> None:
+            seen.append(done)
+            is_begun.set()
+            if done == 150 and fails:
+                raise DeskError("csrf")
+
+        fails = True
+        with pytest.raises(DeskError):
+            await cards.issue("p", count=230, by="ani", report=report)
+        assert counts(stored) == before
+        fails = False
+        is_begun.clear()
+        making = asyncio.create_task(cards.issue("p", count=230, by="ani", report=report))
+        await is_begun.wait()
+        assert counts(stored)[1] > before[1]
+        # Nobody finds or revokes what is not there yet; one card is given meanwhile.
+        await cards.give("p", by="budi")
+        assert not any(one["serial"].startswith("A003") for one in await cards.listed())
+        assert await refusal(cards.revoke_batch("A003", "x", by="ani")) == "cards.unknown_batch"
+        made = await making
+        assert (made["batch"], len(made["vouchers"])) == ("A003", 230)
+        assert seen[-4:] == [50, 100, 150, 200]
+        assert await deeds(rig, "A003-230") == [("ani", "voucher.issue", "", "230 x p")]
+        assert await is_let_in(rig, made["vouchers"][229]["code"], "s1")
+        accounts = {cards.find(card["serial"]).account.id for card in made["vouchers"]}
+        assert len(accounts) == 230
+        assert counts(stored) == (before[0] + 2, before[1] + 231, before[2] + 231)
+
+    run(tmp_path, story)
+
+
+def test_what_a_power_cut_left_of_a_large_batch_is_removed_at_the_start(tmp_path: Path) -> None:
+    async def story(rig: NodeRig) -> None:
+        await rig.cards("p")
+        before = counts(rig.node.store.database)
+        is_begun = asyncio.Event()
+        making = asyncio.create_task(
+            rig.node.vouchers.issue("p", count=500, report=lambda done, total: is_begun.set())
+        )
+        await is_begun.wait()
+        assert counts(rig.node.store.database)[1] > before[1]
+        making.cancel()
+        await rig.restart()
+        assert counts(rig.node.store.database) == before
+        again = await rig.node.vouchers.issue("p", count=3)
+        assert again["batch"] == "A003", "the number of the lost batch is not used again"
+
+    run(tmp_path, story)
+
+
+def counts(database: Database) -> tuple[int, int, int]:
+    """Batches, cards and accounts that are stored."""
+    row = database.one(
+        "SELECT (SELECT COUNT(*) FROM batch), (SELECT COUNT(*) FROM voucher),"
+        " (SELECT COUNT(*) FROM account)"
+    )
+    assert row is not None
+    return tuple(row)
 
 
 def test_what_cannot_be_issued(tmp_path: Path) -> None:
