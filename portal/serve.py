@@ -31,7 +31,8 @@ from portal.desk_listeners import LOOPBACK, DeskListeners
 from portal.domain.quota import day_ordinal, day_text
 from portal.errors import UserError
 from portal.metrics import NodeCollector
-from portal.node import Clocks, Node
+from portal.node import Node
+from portal.node_clock import Clocks
 from portal.opennds import Opennds
 from portal.served_address import own_url
 from portal.served_certificate import ServedCertificate

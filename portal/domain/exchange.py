@@ -177,8 +177,11 @@ def answered(
 
 
 def _accepted(state: State, sent: Sent, answer: Answered, log_size: int) -> Then:
+    if answer.size > log_size and sent.count:
+        # What was sent the hub has, and more: an older disk. Shown the whole log, it says so.
+        now = replace(state, size=log_size, promised=log_size)
+        return Then(now, is_again=True)
     if answer.size > log_size:
-        # More than there is: only a log of another box can be so long.
         return _retry(state, "refused")
     is_behind = answer.size < state.acked
     is_before = is_behind and answer.size < sent.first

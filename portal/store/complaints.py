@@ -8,6 +8,7 @@ from collections.abc import Callable
 from portal.store import audit
 from portal.store.audit import Deed
 from portal.store.db import Database, Row
+from portal.store.ledger import Rule
 
 _COLUMNS = (
     "id, site_id, category, words, contact, serial, created_at, answer, answered_at, answered_by"
@@ -76,14 +77,12 @@ class ComplaintStore:
                 await audit.write(transaction, at, deed)
             return bool(is_written)
 
-    async def delete_answered(
-        self, before_at: int, at: int, deed_of: Callable[[int, int], Deed]
-    ) -> int:
-        """Delete what was answered before a moment, with one deed for each site, made of its id and
-        how many there were; return how many in all."""
+    async def delete_answered(self, rule: Rule, deed_of: Callable[[int, int], Deed]) -> int:
+        """Delete what was answered before the rule's moment, with one deed for each site, made of
+        its id and how many there were; return how many in all."""
         rows = await self._database.all_slowly(
             "SELECT site_id, COUNT(*) AS n FROM complaint WHERE answered_at < ? GROUP BY site_id",
-            (before_at,),
+            (rule.before_at,),
         )
         if not rows:
             return 0
@@ -92,17 +91,21 @@ class ComplaintStore:
             for row in rows:
                 deleted = await transaction.run(
                     "DELETE FROM complaint WHERE site_id = ? AND answered_at < ?",
-                    (row["site_id"], before_at),
+                    (row["site_id"], rule.before_at),
                 )
                 total += deleted
-                await audit.write(transaction, at, deed_of(row["site_id"], deleted))
+                await audit.write(transaction, rule.at, deed_of(row["site_id"], deleted))
+            transaction.append(rule.erased("complaints", total))
         return total
 
-    async def forget_contacts(self, before_at: int) -> int:
+    async def forget_contacts(self, rule: Rule) -> int:
         """Erase contact and card of complaints made before a moment; return of how many."""
         async with self._database.transaction() as transaction:
-            return await transaction.run(
+            gone = await transaction.run(
                 "UPDATE complaint SET contact = '', serial = NULL"
                 " WHERE created_at < ? AND (contact <> '' OR serial IS NOT NULL)",
-                (before_at,),
+                (rule.before_at,),
             )
+            if gone:
+                transaction.append(rule.erased("contacts", gone))
+            return gone

@@ -196,7 +196,7 @@ class Database:
         for pragma in (
             "PRAGMA synchronous=FULL",
             "PRAGMA foreign_keys=ON",
-            "PRAGMA secure_delete=FAST",
+            "PRAGMA secure_delete=ON",
             "PRAGMA wal_autocheckpoint=1000",
             "PRAGMA journal_size_limit=16777216",
             f"PRAGMA cache_size=-{CACHE_KIB:d}",
@@ -312,6 +312,12 @@ class Database:
         if self._settler is not None and len(self._settler):
             async with self.transaction():
                 pass
+
+    async def empty_log(self) -> None:
+        """Bring the write-ahead log into the file and cut it off: what was erased is in neither."""
+        async with self._lock:
+            cursor = await self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            await cursor.close()
 
     async def backup_to(self, path: Path) -> None:
         """Write a compact copy of the committed database to `path`, which must not exist."""

@@ -15,7 +15,8 @@ from typing import Any
 
 from portal import keys, settings
 from portal.door import Door, Phone
-from portal.node import Clocks, Node
+from portal.node import Node
+from portal.node_clock import Clocks
 from portal.store import db
 from portal.tickets import Ticket
 from radius.packet import (
@@ -112,6 +113,13 @@ class NodeRig:
         self.elapsed_s += 7
         self.at += 7
         await self.open(environment)
+
+    async def settled(self) -> Path:
+        """Have everything in its tables; returns the database file."""
+        await self.node.commit.now()
+        while len(self.node.store.journal):
+            await self.node.commit.settle()
+        return self.directory / db.FILE_NAME
 
     def sleep(self, seconds: float) -> None:
         """Let time pass."""

@@ -20,7 +20,8 @@ from urllib.parse import urlencode, urljoin, urlsplit
 import uvicorn
 
 from portal import keys, settings
-from portal.node import Clocks, Node
+from portal.node import Node
+from portal.node_clock import Clocks
 from portal.practice import PracticeGateway
 from portal.practice_phone import Phone
 from portal.serve import Service
