@@ -108,6 +108,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     # Build everything once; with them the socket by which the command line reaches a running node.
     "root": (
         "portal.backups",
+        "portal.cold_spare",
         "portal.commands",
         "portal.control",
         "portal.control_server",
