@@ -205,11 +205,17 @@ class UsageKeeper:
                 for key, each in sorted(sums.user_months.items())
             ],
         )
-        users: dict[tuple[int, int], int] = {}
         for month, _, site in new_months:
-            users[site, month] = users.get((site, month), 0) + 1
+            sums.months[month, site].users += 1
         await self._store.add_site_months(
-            transaction, [(node_id, *key, count) for key, count in sorted(users.items())]
+            transaction,
+            [
+                (
+                    *(node_id, *key, each.sessions, each.users),
+                    *(each.input_octets, each.output_octets, each.counted_s),
+                )
+                for key, each in sorted(sums.months.items())
+            ],
         )
         await self._add_hours(transaction, node_id, sums)
 

@@ -191,11 +191,16 @@ class HubUsageStore:
     async def add_site_months(
         self, transaction: HubTransaction, rows: Sequence[Sequence[Any]]
     ) -> None:
-        """Add users to months of sites: node_id, site, month, users."""
+        """Add to months: node_id, month, site, sessions, users, octets in and out, time."""
         await transaction.run_many(
-            "INSERT INTO site_month (node_id, site, month, users) VALUES (?, ?, ?, ?)"
-            " ON CONFLICT (node_id, site, month) DO UPDATE SET"
-            " users = site_month.users + excluded.users",
+            "INSERT INTO site_month (node_id, month, site, sessions, users, input_octets,"
+            " output_octets, counted_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (node_id, month, site) DO UPDATE SET"
+            " sessions = site_month.sessions + excluded.sessions,"
+            " users = site_month.users + excluded.users,"
+            " input_octets = site_month.input_octets + excluded.input_octets,"
+            " output_octets = site_month.output_octets + excluded.output_octets,"
+            " counted_s = site_month.counted_s + excluded.counted_s",
             rows,
         )
 
@@ -222,20 +227,13 @@ class HubUsageStore:
 
     # --- reports
 
-    async def month_of_all_sites(self, month: int, days: tuple[int, int]) -> list[Row]:
+    async def month_of_all_sites(self, month: int) -> list[Row]:
         """A month of all sites from the roll-ups: `node_id, site, sessions, users, input_octets,
-        output_octets, counted_s`; `days` are the first and last of the month."""
+        output_octets, counted_s`."""
         return await self.database.all(
-            "SELECT d.node_id AS node_id, d.site AS site,"
-            " CAST(SUM(d.sessions) AS BIGINT) AS sessions,"
-            " COALESCE(MAX(m.users), 0) AS users,"
-            " CAST(SUM(d.input_octets) AS BIGINT) AS input_octets,"
-            " CAST(SUM(d.output_octets) AS BIGINT) AS output_octets,"
-            " CAST(SUM(d.counted_s) AS BIGINT) AS counted_s"
-            " FROM site_day AS d LEFT JOIN site_month AS m"
-            " ON m.node_id = d.node_id AND m.site = d.site AND m.month = ?"
-            " WHERE d.day BETWEEN ? AND ? GROUP BY d.node_id, d.site ORDER BY d.node_id, d.site",
-            (month, *days),
+            "SELECT node_id, site, sessions, users, input_octets, output_octets, counted_s"
+            " FROM site_month WHERE month = ? ORDER BY node_id, site",
+            (month,),
         )
 
     async def month_of_all_sites_raw(self, days: tuple[int, int], nobody: bytes) -> list[Row]:

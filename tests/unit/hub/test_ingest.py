@@ -310,8 +310,8 @@ def test_a_proof_that_is_not_ours_is_refused(tell: Tell) -> None:
 
 
 SAVED: dict[str, list[dict[str, object]]] = {}
-TABLES = ("node_head", "checkpoint", "record", "session_record", "event", "site_day")
-TABLES += ("site_hour", "user_day", "user_month", "site_month", "node_name")
+TABLES: tuple[str, ...] = ("node_head", "checkpoint", "record", "session_record", "event")
+TABLES += ("site_day", "site_hour", "user_day", "user_month", "site_month", "node_name")
 
 
 async def back_up(place: Office) -> None:

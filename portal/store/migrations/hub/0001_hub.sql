@@ -212,11 +212,16 @@ CREATE TABLE user_month (
 
 CREATE TABLE site_month (
     node_id TEXT NOT NULL,
-    site BIGINT NOT NULL,
     month BIGINT NOT NULL,
+    site BIGINT NOT NULL,
+    sessions BIGINT NOT NULL,
     users BIGINT NOT NULL,
-    PRIMARY KEY (node_id, site, month)
-);
+    input_octets BIGINT NOT NULL,
+    output_octets BIGINT NOT NULL,
+    counted_s BIGINT NOT NULL,
+    PRIMARY KEY (node_id, month, site)
+) /*sqlite WITHOUT ROWID*/;
+CREATE INDEX site_month_by_month ON site_month (month);
 
 -- What does not fit, once for each thing that does not; `alarm_key` tells the things apart.
 CREATE TABLE alarm (
