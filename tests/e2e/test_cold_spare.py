@@ -99,11 +99,11 @@ def test_a_blank_box_takes_the_place_of_a_dead_one(tmp_path: Path) -> None:
         shutil.rmtree(old)
 
         file = tmp_path / "new.enrol"
-        hub.command("token", "TJL", "--file", file)
+        hub.command("site", "token", "TJL", "--file", file)
         asked = pesisir(
             *("--dir", new, "enrol", file, "--recovery-key", hub.recovery_key, "--wait", "0")
         )
-        assert "not approved" in asked.sentence().lower()
+        assert "has approved this node yet" in asked.sentence()
         hub.command("approve", "TJL", "--replace")
         found = process(
             *("--dir", new, "enrol", file, "--recovery-key", hub.recovery_key, "--json")
@@ -116,7 +116,7 @@ def test_another_key_opens_nothing_and_changes_nothing(tmp_path: Path) -> None:
     with RunningHub(tmp_path / "hub") as hub:
         enrolled(hub, tmp_path / "old")
         file = tmp_path / "new.enrol"
-        hub.command("token", "TJL", "--file", file)
+        hub.command("site", "token", "TJL", "--file", file)
         other = tmp_path / "other.txt"
         other.write_text(f"X25519-PRIVATE {'11' * 32}\n")
         asked = pesisir("--dir", tmp_path / "new", "enrol", file, "--recovery-key", other)
