@@ -113,6 +113,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "portal.control",
         "portal.control_server",
         "portal.demo",
+        "portal.demo_hub",
         "portal.desk_listeners",
         "portal.directories",
         "portal.followed",
