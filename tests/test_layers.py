@@ -108,10 +108,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
     # Build everything once; with them the socket by which the command line reaches a running node.
     "root": (
         "portal.backups",
+        "portal.cold_spare",
         "portal.commands",
         "portal.control",
         "portal.control_server",
         "portal.demo",
+        "portal.demo_hub",
         "portal.desk_listeners",
         "portal.directories",
         "portal.followed",
