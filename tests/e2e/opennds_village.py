@@ -9,6 +9,7 @@ fixed name), and there /bin/sh is BusyBox's, as on OpenWrt. Counters in its kern
 passed. Needs root, and the tools in TOOLS.
 """
 
+import functools
 import json
 import os
 import re
@@ -46,7 +47,7 @@ auth = "127.0.0.1:0"
 acct = "127.0.0.1:0"
 """
 
-# nft of Debian 12's openNDS and iptables of the same do not agree on some kernels (6.x): it makes
+# nft as openNDS 9 of Debian 12 uses it and iptables of the same do not agree on some kernels (6.x): it makes
 # base chains with a priority that iptables-nft then refuses to share.
 NFT = """#!/bin/sh
 left=$#
@@ -141,12 +142,14 @@ http.server.ThreadingHTTPServer(("", 80), Handler).serve_forever()
 """
 
 
+@functools.cache
 def version() -> str:
-    """What `opennds -v` says, nothing where there is none."""
+    """The first number of this machine's openNDS, "" where there is none."""
     if shutil.which("opennds") is None:
         return ""
     said = subprocess.run(["opennds", "-v"], capture_output=True, text=True, check=False)
-    return (said.stdout + said.stderr).strip()
+    found = re.search(r"([0-9]+)\.[0-9]", said.stdout + said.stderr)
+    return found[1] if found else ""
 
 
 def missing() -> list[str]:
@@ -248,7 +251,10 @@ class OpenndsVillage:
         shutil.copytree("/etc", here / "etc", symlinks=True)
         for name in ("leases", "bin", "applets"):
             (here / name).mkdir()
-        for name, text in (("bin/nft", NFT), ("tally.nft", TALLY), ("lease.sh", LEASE)):
+        written = [("tally.nft", TALLY), ("lease.sh", LEASE)]
+        if version() == "9":
+            written.append(("bin/nft", NFT))
+        for name, text in written:
             (here / name).write_text(text)
             (here / name).chmod(0o755)
         busybox = shutil.which("busybox")
@@ -398,14 +404,11 @@ class OpenndsVillage:
             *("--guest-net", "10.10.0.0/24"),
         )
         made = self.pesisir(
-            *("gateway", "config", "pos-1", "--version", "9", "--guest-if", "lan0"),
+            *("gateway", "config", "pos-1", "--version", version(), "--guest-if", "lan0"),
             *("--portal-url", PORTAL),
         )
         files = {file["name"]: file["text"] for file in made["files"]}
-        conf = files["opennds-debian.conf"]
-        conf = _replaced(conf, "binauth /usr/lib/pesisir/opennds-agent.sh", "binauth /mnt/agent.sh")
-        conf = _replaced(conf, "checkinterval 5", "checkinterval 1")
-        (self.directory / "etc" / "opennds" / "opennds.conf").write_text(conf)
+        self._configure(files)
         agent = files["opennds-agent.sh"]
         for old, new in (
             ("CHECK_S=5", "CHECK_S=1"),
@@ -416,6 +419,22 @@ class OpenndsVillage:
             agent = _replaced(agent, old, new)
         (self.directory / "agent.sh").write_text(agent)
         (self.directory / "agent.sh").chmod(0o700)
+
+    def _configure(self, files: dict[str, str]) -> None:
+        """The files for this openNDS where it reads them, looking every second and not every five."""
+        ours, here = "/usr/lib/pesisir/opennds-agent.sh", self.directory
+        if version() == "9":
+            conf = _replaced(files["opennds-debian.conf"], f"binauth {ours}", "binauth /mnt/agent.sh")
+            conf = _replaced(conf, "checkinterval 5", "checkinterval 1")
+            (here / "etc" / "opennds" / "opennds.conf").write_text(conf)
+            return
+        conf = _replaced(files["opennds-debian-10.conf"], "checkinterval '5'", "checkinterval '1'")
+        (here / "etc" / "config").mkdir(exist_ok=True)
+        (here / "etc" / "config" / "opennds").write_text(conf)
+        script = here / "custombinauth.sh"
+        script.write_text(_replaced(files["opennds-custombinauth.sh"], ours, "/mnt/agent.sh"))
+        script.chmod(0o755)
+        self.on_gateway("mount", "--bind", f"/mnt/{script.name}", f"/usr/lib/opennds/{script.name}")
 
     def start_node(self) -> None:
         """Start the node, and wait until it is ready."""

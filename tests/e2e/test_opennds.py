@@ -25,7 +25,6 @@ from tests.e2e.opennds_village import (
     OpenndsVillage,
     Tally,
     missing,
-    version,
     wait_until,
 )
 
@@ -39,10 +38,6 @@ pytestmark = [
     pytest.mark.skipif(
         bool(LACKING) and os.environ.get("CI") != "true",
         reason=f"no village with openNDS can be made here: {', '.join(LACKING)} missing",
-    ),
-    pytest.mark.skipif(
-        bool(version()) and " 9." not in version(),
-        reason=f"written for the openNDS 9 of Debian 12, here is: {version()}",
     ),
 ]
 
