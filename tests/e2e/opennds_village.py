@@ -243,6 +243,8 @@ class OpenndsVillage:
         (forwarding / "resolv.conf").write_text("nameserver 10.10.0.1\n")
         self.run_in("gw", "sysctl", "-qw", "net.ipv4.ip_forward=1")
         self._start("inet", sys.executable, "-c", SERVER)
+        # Something of the node that is not the portal.
+        self._start("node", sys.executable, "-c", SERVER)
         self._make_gateway()
         self._lease()
 
@@ -463,6 +465,11 @@ class OpenndsVillage:
         )
         status, _, target = said.partition(" ")
         return int(status or 0), target
+
+    def reaches_the_nodes_other_port(self) -> bool:
+        """Whether the phone gets anything of the node that is not the portal."""
+        said = self.run_in("phone", "curl", "-s", "-m", "3", "http://10.20.0.2/5", is_fine=False)
+        return bool(said)
 
     def download(self, octets: int, *, paced: bool = False) -> int:
         """How many octets of a download came; `paced`: 700 kB a second, as from far away."""

@@ -1,4 +1,4 @@
-"""A resident behind the real openNDS 9.10, in network namespaces, a real Chromium as the phone.
+"""A resident behind the real openNDS (9 of Debian 12, 10 of Debian 13 and Ubuntu 24.04), in network namespaces, a real Chromium as the phone.
 
 From probe to portal to online to the cut at the data quota to the page that says why; restarts of
 every part, and the desk's command. What was used is compared with the kernel's counters.
@@ -144,6 +144,7 @@ def test_from_the_probe_to_the_cut_at_the_quota_to_the_page_that_says_why(
     [session] = sessions(village, serial, "--open")
     assert session["calling_station_id"] == PHONE_MAC.replace(":", "")
     assert session["framed_ip"] == village.phone_ip
+    assert not village.reaches_the_nodes_other_port()
 
     # Usage comes with every interim, and the phone can see it.
     assert village.download(1_000_000) == 1_000_000
