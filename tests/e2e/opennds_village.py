@@ -431,6 +431,7 @@ class OpenndsVillage:
             (here / "etc" / "opennds" / "opennds.conf").write_text(conf)
             return
         conf = _replaced(files["opennds-debian-10.conf"], "checkinterval '5'", "checkinterval '1'")
+        conf = conf.replace(ours, "/mnt/agent.sh")
         (here / "etc" / "config").mkdir(exist_ok=True)
         (here / "etc" / "config" / "opennds").write_text(conf)
         script = here / "custombinauth.sh"

@@ -531,8 +531,8 @@ def test_opennds_has_a_key_of_its_own_and_announces_nothing(place: Place) -> Non
         assert (setup.options["fasremoteip"], setup.options["fasport"]) == ("10.20.0.2", "8080")
         assert setup.options.get("dhcp_default_url_enable") == (None if version == "9" else "0")
         agent = "/usr/lib/pesisir/opennds-agent.sh"
-        assert (setup.options["binauth"] == agent) == (version == "9")
-        assert ("custombinauth" in setup.options) == (version != "9")
+        assert (setup.options["binauth"] == agent) == (version != "11")
+        assert ("custombinauth" in setup.options) == (version == "11")
         assert "80" not in setup.lists.get("walledgarden_port_list", ())
 
 
