@@ -356,7 +356,8 @@ class OpenndsVillage:
             said = self.on_gateway("ndsctl", "json")
             return "client_list_length" in said
 
-        wait_until(has_told, 30)
+        # openNDS 10 takes a while to start: hundreds of calls of its shell library.
+        wait_until(has_told, 60)
         return said
 
     def on_gateway(self, *words: str) -> str:
