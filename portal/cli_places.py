@@ -296,7 +296,9 @@ def remove_gateway(name: str, as_json: bool) -> None:
 @gateway.command("config")
 @click.argument("name", metavar="NAME", shell_complete=_GATEWAYS)
 @click.option(
-    "--version", metavar="V", help="Version of its system: RouterOS 7 or 6; openNDS 10, 9 or 11; CoovaChilli 1.9 or 1.6."
+    "--version",
+    metavar="V",
+    help="Version of its system: RouterOS 7 or 6; openNDS 10, 9 or 11; CoovaChilli 1.9 or 1.6.",
 )
 @click.option("--portal-url", metavar="URL", help="Portal as phones reach it (else [http] url).")
 @click.option(

@@ -427,7 +427,9 @@ class OpenndsVillage:
         """The files for this openNDS where it reads them, looking every second and not every five."""
         ours, here = "/usr/lib/pesisir/opennds-agent.sh", self.directory
         if version() == "9":
-            conf = _replaced(files["opennds-debian.conf"], f"binauth {ours}", "binauth /mnt/agent.sh")
+            conf = _replaced(
+                files["opennds-debian.conf"], f"binauth {ours}", "binauth /mnt/agent.sh"
+            )
             conf = _replaced(conf, "checkinterval 5", "checkinterval 1")
             (here / "etc" / "opennds" / "opennds.conf").write_text(conf)
             return

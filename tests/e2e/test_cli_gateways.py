@@ -49,7 +49,7 @@ def test_who_sets_up_a_gateway_that_counts_no_data_is_told(place: Path) -> None:
 
 
 def test_what_config_prints_can_be_loaded_as_it_is(place: Path) -> None:
-    """`gateway config NAME > /etc/chilli.conf` works; the firewall script and the rest are comments."""
+    """`gateway config NAME > /etc/chilli.conf` works; the rest are comments."""
     add = ("gateway", "add", "pos-1", "--family", "coova", "--address", "10.1.0.1")
     secret = pesisir(*add, "--json", "--dir", place).json["secret"]
     config = ("gateway", "config", "pos-1", "--radius-host", "10.1.0.2", "--dir", place)
