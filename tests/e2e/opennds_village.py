@@ -47,8 +47,8 @@ auth = "127.0.0.1:0"
 acct = "127.0.0.1:0"
 """
 
-# nft as openNDS 9 of Debian 12 uses it and iptables of the same do not agree on some kernels (6.x): it makes
-# base chains with a priority that iptables-nft then refuses to share.
+# nft as openNDS 9 of Debian 12 uses it and iptables of the same do not agree on some kernels (6.x):
+# it makes base chains with a priority that iptables-nft then refuses to share.
 NFT = """#!/bin/sh
 left=$#
 while [ $left -gt 0 ]; do
@@ -424,7 +424,7 @@ class OpenndsVillage:
         (self.directory / "agent.sh").chmod(0o700)
 
     def _configure(self, files: dict[str, str]) -> None:
-        """The files for this openNDS where it reads them, looking every second and not every five."""
+        """The files where this openNDS reads them, looking every second and not every five."""
         ours, here = "/usr/lib/pesisir/opennds-agent.sh", self.directory
         if version() == "9":
             conf = _replaced(
