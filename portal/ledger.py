@@ -73,6 +73,8 @@ class Ledger:
         self._pseudonyms = pseudonyms
         self._now = now
         self._soon = soon
+        self.is_restored = False
+        """Whether an older disk was put back before this start."""
         self._entries: list[Entry] = []
         self._day_ends: dict[int, tuple[str, int]] = {}
         """Site -> its zone and the end of its day."""
@@ -191,8 +193,8 @@ class Ledger:
             started_ago_s=max(0, at - session.started_at),
             duration_s=max(0, piece.session_time_s),
             counted_s=max(0, piece.counted_s),
-            input_octets=piece.input_octets,
-            output_octets=piece.output_octets,
+            input_octets=max(0, piece.input_octets),
+            output_octets=max(0, piece.output_octets),
             cause=0 if session.end_cause is None else CAUSES.get(session.end_cause, OTHER_CAUSE),
         )
         mark_told(session)
@@ -227,16 +229,17 @@ class Ledger:
         (`must_open_epoch`), and where the keys are another box's. `first_session_id`: of this run.
         """
         head = self.store.head()
-        if "must_open_epoch" in box:
+        if head is None and "epoch_parent" in box:
+            await self.open_epoch(box["epoch_parent"], REPLACED, replayed_below=first_session_id)
+        elif "must_open_epoch" in box:
             known = json.loads(box["must_open_epoch"])
+            self.is_restored = True
             await self.open_epoch(
                 known["parent"] or self._parent(),
                 RESTORED,
                 replayed_below=first_session_id,
                 above=known["above"],
             )
-        elif head is None and "epoch_parent" in box:
-            await self.open_epoch(box["epoch_parent"], REPLACED, replayed_below=first_session_id)
         elif head is None:
             await self.open_epoch(None, FIRST_START, replayed_below=0)
         elif head.node != self.keys.node_id:

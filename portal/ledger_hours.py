@@ -61,13 +61,13 @@ class Hours:
         self._hour = now() // HOUR_S
         self._clock_state = self._state_of_clock()
 
-    def booted(self, alive_at: int, is_cut: bool) -> None:
+    def booted(self, alive_at: int, loss: str | None) -> None:
         """The node has started. `alive_at`: when it was last known to run, 0 for the first time;
-        `is_cut`: it had not stopped by itself."""
+        `loss`: why nobody knows what happened since, None where it had stopped by itself."""
         now = self._now()
         self._ledger.append(Kind.BOOT, {"version": self._version, "off_since": alive_at})
-        if is_cut and alive_at:
-            gap = {"cause": "power cut", "from": alive_at, "to": now}
+        if loss is not None and alive_at:
+            gap = {"cause": loss, "from": alive_at, "to": now}
             self._ledger.append(Kind.GAP, gap)
 
     async def look(self) -> None:

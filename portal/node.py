@@ -31,7 +31,7 @@ from portal.grants import Grants
 from portal.health import OUTAGES_KEPT_S, Backhaul, Disk, newest_backup_at
 from portal.history import History
 from portal.hub_side import HubSide
-from portal.ledger import Ledger
+from portal.ledger import RESTORED, Ledger
 from portal.ledger_hours import Hours
 from portal.link_watch import LinkWatch
 from portal.misses import Misses
@@ -363,6 +363,7 @@ class Node:
             self.ledger,
             self.pseudonyms,
             personal_days=settings.privacy.personal_days,
+            complaint_days=settings.privacy.complaint_days,
             session_months=settings.privacy.session_months,
             has_hub=settings.hub.url is not None,
             now=self.now,
@@ -436,6 +437,11 @@ class Node:
             node = cls(directory, settings, clocks, database)
             first_id = ((node.boot + 1) << BOOT_SHIFT) + 1
             await node.ledger.begin(node.store.box(), first_session_id=first_id)
+            try:
+                await node.vouchers.remove_unfinished()
+            except DatabaseError as error:
+                # On a full disk the node starts; nobody sees what is left.
+                log.warning("unfinished_batch_not_removed error=%s", error)
         except BaseException as error:
             await database.close()
             trouble = db.trouble(error)
@@ -468,7 +474,8 @@ class Node:
         self.boot += 1
         self._box_changes.append(("boot", str(self.boot)))
         self._box_changes.append(("stopped_at", ""))
-        self.hours.booted(self._alive_at, self._is_cut)
+        loss = "power cut" if self._is_cut else None
+        self.hours.booted(self._alive_at, RESTORED if self.ledger.is_restored else loss)
         self.backhaul.end_unfinished(self.now())
         self.accounts.preload(self.now())
         if not await self.commit.now():
@@ -565,11 +572,11 @@ class Node:
 
     async def _sweep(self) -> None:
         self.accounting.close_stale()
-        await self.hours.look()
         self.renewals.sweep()
         self.tickets.forget_old(self.elapsed_s())
         self.doctor.forget_old()
         self.disk.look()
+        await self.hours.look()
 
     async def _sweep_prints(self) -> None:
         self.prints.sweep()
