@@ -23,6 +23,7 @@ from portal.cli_places import gateway, profile, site, zone_named, zone_option
 from portal.cli_setup import setup
 from portal.cli_sync import sync
 from portal.cli_watch import watch
+from portal.compiled import refuse_stale
 from portal.errors import UserError
 from portal.terminal import (
     Group,
@@ -309,6 +310,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(arguments: list[str] | None) -> int:
     place = Place()
     try:
+        refuse_stale()
         outcome = pesisir.main(arguments, prog_name="pesisir", standalone_mode=False, obj=place)
         sys.stdout.flush()
         return outcome if isinstance(outcome, int) else 0

@@ -51,7 +51,7 @@ from portal.web import enrol_api, hub_app
 from portal.web.arrivals import client_address
 from portal.web.diskominfo.app import ReviewApp
 from portal.web.hub_api import HubApi
-from portal.web.text import Texts
+from portal.web.text import installed
 
 log = logging.getLogger(__name__)
 
@@ -210,7 +210,7 @@ class HubService:
         hub = self.hub
         review = ReviewApp(
             hub.office,
-            Texts(),
+            installed(),
             http=hub.settings.http,
             secret=hub.keys.web_key,
             elapsed_s=time.monotonic,

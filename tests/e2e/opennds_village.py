@@ -161,7 +161,7 @@ def missing() -> list[str]:
     return []
 
 
-def wait_until(is_so: Callable[[], object], within_s: float = 20.0, every_s: float = 0.2) -> None:
+def wait_until(is_so: Callable[[], object], within_s: float = 60.0, every_s: float = 0.2) -> None:
     """Look again and again until it is so."""
     deadline = time.monotonic() + within_s
     while not is_so():
