@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from portal import hub_backups, hub_check
 from portal.errors import UserError
 from portal.hub import stick
 from portal.hub_office_commands import OFFICE_TABLE
@@ -24,7 +25,11 @@ async def _take_stick(hub: "Hub", directory: str) -> object:
     return [asdict(one) for one in taken]
 
 
-TABLE: dict[str, HubCommand] = {"take_stick": _take_stick}
+TABLE: dict[str, HubCommand] = {
+    "backup": hub_backups.write,
+    "check": hub_check.command,
+    "take_stick": _take_stick,
+}
 
 
 async def execute(hub: "Hub", name: str, arguments: Mapping[str, Any]) -> object:

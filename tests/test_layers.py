@@ -118,6 +118,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "portal.directories",
         "portal.followed",
         "portal.http_listeners",
+        "portal.hub_backups",
+        "portal.hub_check",
         "portal.hub_commands",
         "portal.hub_office_commands",
         "portal.hub_directories",
