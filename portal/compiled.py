@@ -12,25 +12,26 @@ from pathlib import Path
 from portal.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
-STAMP = Path(__file__).with_name("compiled.json")
+STAMP = "portal/compiled.json"
+"""What was compiled, and from which sources; written by .ci/compile.py."""
 
 
-def is_compiled() -> bool:
+def is_compiled(root: Path = ROOT) -> bool:
     """Whether packets pass compiled modules here."""
-    return STAMP.exists()
+    return (root / STAMP).exists()
 
 
-def changed_since() -> list[str]:
+def changed_since(root: Path = ROOT) -> list[str]:
     """The sources that are not those which were compiled, as paths from the top."""
-    if not STAMP.exists():
+    if not is_compiled(root):
         return []
-    sources: dict[str, str] = json.loads(STAMP.read_text(encoding="utf-8"))["sources"]
-    return [path for path, digest in sources.items() if _digest(ROOT / path) != digest]
+    sources: dict[str, str] = json.loads((root / STAMP).read_text(encoding="utf-8"))["sources"]
+    return [path for path, digest in sources.items() if _digest(root / path) != digest]
 
 
-def refuse_stale() -> None:
+def refuse_stale(root: Path = ROOT) -> None:
     """Raise UserError when what would run is not what the sources say."""
-    changed = changed_since()
+    changed = changed_since(root)
     if changed:
         raise UserError(
             f"Changed since they were compiled: {', '.join(changed)}; run `make compile`, or"
