@@ -180,7 +180,10 @@ class Ingest:
             proof = known if problem.problem == Problem.EPOCH else (head.cosigned or known)
         answer = Answer(
             head.size if problem is None or problem.size is None else problem.size,
-            cosignature=None if cosigned is None else self._cosigner.line_of(cosigned),
+            # A node that has it already, and asks for news only, does not pay for it again.
+            cosignature=None
+            if cosigned is None or (not batch.records and exchange.acked_size == batch.end)
+            else self._cosigner.line_of(cosigned),
             documents=await self._documents.wanted_by(transaction, node_id, exchange, now),
             now_at=now,
             backed_up_size=head.backed_up_size,
