@@ -171,7 +171,7 @@ def _waiting_text(found: list[dict[str, Any]]) -> str:
 
 @click.command("refuse", cls=Command)
 @click.argument("code", metavar="CODE")
-@click.option("--reason", required=True, metavar="TEXT")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept.")
 @json_option
 def refuse(code: str, reason: str, as_json: bool) -> None:
     """Hub: do not let the box in that waits for the site CODE; its token is worth nothing."""
@@ -211,7 +211,7 @@ def list_boxes(as_json: bool) -> None:
 
 @box.command("revoke")
 @click.argument("node", metavar="BOX", shell_complete=_BOXES)
-@click.option("--reason", required=True, metavar="TEXT")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept.")
 @json_option
 def revoke(node: str, reason: str, as_json: bool) -> None:
     """Take a box's right to report; what is here from it stays good."""
@@ -224,7 +224,7 @@ def revoke(node: str, reason: str, as_json: bool) -> None:
 
 
 @click.command("enrol", cls=Command)
-@click.argument("given", metavar="FILE | URL TOKEN", nargs=-1)
+@click.argument("given", metavar="FILE|URL TOKEN", nargs=-1)
 @click.option("--new-key", is_flag=True, help="Change the signing key of this enrolled box.")
 @click.option("--proxy", metavar="URL", help="HTTP proxy on the way (else [hub] proxy).")
 @click.option(

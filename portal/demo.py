@@ -179,6 +179,8 @@ class Ports:
                     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
                     probe.bind((listen.host, port))
+                    if kind == socket.SOCK_STREAM:
+                        probe.listen()
                 except OSError:
                     continue
                 found = replace(listen, port=probe.getsockname()[1])

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS: dict[str, tuple[str, ...]] = {
     "domain": ("portal.domain", "portal.domain.*"),
     "protocol": ("radius", "radius.*"),
-    "neutral": ("portal", "portal.errors", "portal.resources"),
+    "neutral": ("portal", "portal.compiled", "portal.errors", "portal.resources"),
     "storage": ("portal.store", "portal.store.*"),
     "use case": (
         "portal.aaa",
@@ -118,6 +118,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "portal.directories",
         "portal.followed",
         "portal.http_listeners",
+        "portal.hub_backups",
+        "portal.hub_check",
         "portal.hub_commands",
         "portal.hub_office_commands",
         "portal.hub_directories",

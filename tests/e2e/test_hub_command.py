@@ -181,3 +181,45 @@ def test_a_hub_that_is_killed_has_all_it_acknowledged_and_nothing_twice(director
         await hub.close()
 
     asyncio.run(look())
+
+
+def test_a_backup_comes_back_and_nodes_send_the_rest_again(directory: Path, tmp_path: Path) -> None:
+    node = WrittenNode()
+
+    async def take(place: Path, *, proof: bool = False) -> wire.Answer:
+        hub = await Hub.open(place, settings.load_for_hub(place, {}), lambda: NOON)
+        office = Office(hub, NOON)
+        if not await hub.store.nodes():
+            await office.enrol(node)
+        sent = node.exchange(proof=node.cosigned if proof else None)
+        answer = (await office.take(node, sent)).answer
+        await hub.close()
+        return answer
+
+    node.session(1)
+    asyncio.run(take(directory))
+    file = tmp_path / "hub.backup"
+    done = pesisir("backup", file, "--dir", directory, "--json").json
+    assert done["has_database"] and stat.S_IMODE(file.stat().st_mode) == 0o600
+    node.session(2)
+    assert asyncio.run(take(directory)).backed_up_size == 3
+    checked = pesisir("check", "--dir", directory, "--json").json
+    assert checked["ok"] and "4 records" in checked["checks"][1]["message"]
+
+    other = tmp_path / "other"
+    restored = pesisir("restore", file, "--dir", other, "--json").json
+    assert restored["kept"] == []
+    assert hub_keys.read(other) == hub_keys.read(directory)
+    assert asyncio.run(take(other)).problem == wire.Problem.BEHIND
+    node.acked, known = 3, node.acked
+    sent = asyncio.run(take(other, proof=True))
+    assert (sent.problem, sent.size, node.acked) == (None, 4, known)
+    with running(other) as (process, _):
+        assert pesisir("restore", file, "--dir", other).sentence().endswith("you restore.")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    assert len(pesisir("restore", file, "--dir", other, "--json").json["kept"]) >= 2
+    content = bytearray(file.read_bytes())
+    content[2000] ^= 1
+    file.write_bytes(content)
+    assert "nothing was touched" in pesisir("restore", file, "--dir", other).sentence()
