@@ -30,7 +30,7 @@ class SentLog:
 
     def __init__(self, ledger: Ledger):
         self._store = ledger.store
-        self._keys = ledger.keys
+        self._ledger = ledger
         self.given_up: set[int] = set()
         """Epochs that are over and of which the hub wants no more."""
         self.known: tuple[int, merkle.Frontier] | None = None
@@ -46,7 +46,7 @@ class SentLog:
         *over, newest = self._store.epochs()
         for row in over:
             size = row["size"] if row["void_from"] is None else row["void_from"]
-            is_ours = row["node"] == self._keys.node_id
+            is_ours = row["node"] == self._ledger.keys.node_id
             if is_ours and row["acked"] < size and row["epoch"] not in self.given_up:
                 tree = await self.tree(row["epoch"], size)
                 found.append(Log(row["epoch"], row["node"], size, row["acked"], tree, is_over=True))
@@ -85,7 +85,7 @@ class SentLog:
     def signed(self, node: str, epoch: int, tree: merkle.Frontier) -> str:
         checkpoint = note.Checkpoint(ledger.origin(node, epoch), tree.size, tree.root())
         text = note.checkpoint_text(checkpoint)
-        keys = self._keys
+        keys = self._ledger.keys
         return note.format_note(text, [note.sign_note(text, keys.key, keys.sign)])
 
     def cosigned(self, trust: HubTrust, checkpoint: str, line: str | None) -> str | None:
@@ -115,7 +115,9 @@ class SentLog:
         return Head(
             epoch=epoch,
             size=checkpoint.size,
-            is_signed_by_us=note.is_signed(parsed, self._keys.key, verify),
+            is_signed_by_us=any(
+                note.is_signed(parsed, key, verify) for key in self._ledger.keys.known_keys
+            ),
             is_signed_by_hub=note.cosigned_at(parsed, cosigner, verify) is not None,
             is_known=len(leaves) >= checkpoint.size
             and merkle.root(leaves[: checkpoint.size]) == checkpoint.root,
