@@ -21,6 +21,7 @@ from portal.cli_ledger import ledger
 from portal.cli_operators import operator
 from portal.cli_places import gateway, profile, site, zone_named, zone_option
 from portal.cli_setup import setup
+from portal.cli_sync import sync
 from portal.cli_watch import watch
 from portal.errors import UserError
 from portal.terminal import (
@@ -272,7 +273,7 @@ def _lost_text(lost: dict[str, Any] | None) -> list[str]:
 
 gateway.add_command(doctor)
 gateway.add_command(suite)
-for group in (site, gateway, profile, voucher, device, session, operator, ledger, watch):
+for group in (site, gateway, profile, voucher, device, session, operator, ledger, watch, sync):
     pesisir.add_command(group)
 
 

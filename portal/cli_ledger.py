@@ -55,17 +55,37 @@ def status(as_json: bool) -> None:
 
 
 @ledger.command("export")
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path), required=False)
 @click.option("--personal", is_flag=True, help="With MACs, IPs, serials, names; it is audited.")
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
+@click.option(
+    "--usb",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Instead: what the hub does not have, on a stick for pesisir hub import.",
+)
 @json_option
-def export(file: Path, personal: bool, force: bool, as_json: bool) -> None:
+def export(file: Path | None, personal: bool, force: bool, usb: Path | None, as_json: bool) -> None:
     """Write the whole ledger into FILE, for an auditor.
 
     Also while the node runs. What is personal stays out unless it is asked for.
     """
     from portal import directories
 
+    if (file is None) == (usb is None):
+        raise click.UsageError("Expected FILE, or --usb DIR.")
+    if usb is not None:
+        done = call("export_usb", directory=str(usb.expanduser().absolute()))
+        show(
+            done,
+            as_json,
+            lambda done: (
+                f"{plural(done['records'], 'record')} are in {done['file']}; carry it to the"
+                " office, where it is read with: pesisir hub import FILE"
+            ),
+        )
+        return
+    assert file is not None
     path = existing_directory()
     target = file.expanduser().absolute()
     with progress("Exporting") as report:

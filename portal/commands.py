@@ -12,7 +12,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from portal import backups, data_counting, guest_networks, hub_trust, ledger_export
+from portal import (
+    backups,
+    data_counting,
+    guest_networks,
+    hub_trust,
+    ledger_export,
+    sync_commands,
+)
 from portal.admin import Gateway, Site
 from portal.audit import COMMAND_LINE
 from portal.control import Report
@@ -522,4 +529,5 @@ TABLE: dict[str, Run] = {
     "backup": _backup,
     "ledger": _ledger,
     "export_ledger": _export_ledger,
+    **sync_commands.TABLE,
 }

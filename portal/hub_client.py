@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from portal import signed_requests, wire
 
@@ -84,7 +84,8 @@ class HubClient:
             for is_timeless in (False, True)
         }
         self._connection: _Connection | None = None
-        self._session: ssl.SSLSession | None = None
+        self._sessions: dict[bool, ssl.SSLSession] = {}
+        """By whether the time is looked at: OpenSSL resumes within one context only."""
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
 
@@ -181,7 +182,8 @@ class HubClient:
             found = response.read(most_octets + 1)
             if len(found) > most_octets:
                 raise Unreachable("long", f"the hub's answer is longer than {most_octets} octets")
-            self._session = connection.session or self._session
+            if connection.session is not None:
+                self._sessions[is_timeless] = connection.session
             if response.will_close:
                 self._drop()
             return Reply(response.status, found)
@@ -197,17 +199,11 @@ class HubClient:
         if self._connection is None:
             connection = _Connection(
                 (self._host, self._port),
-                self._proxy.netloc.rpartition("@")[2] if self._proxy is not None else None,
+                self._proxy,
                 self._contexts[is_timeless],
                 self._timeouts,
-                self._session,
+                self._sessions.get(is_timeless),
             )
-            if self._proxy is not None:
-                connection.set_tunnel(
-                    self._host,
-                    self._port,
-                    _proxy_headers(self._proxy.username, self._proxy.password),
-                )
             with self._lock:
                 self._connection = connection
             connection.connect()
@@ -226,15 +222,14 @@ class _Connection(http.client.HTTPConnection):
     def __init__(
         self,
         hub: tuple[str, int],
-        proxy: str | None,
+        proxy: SplitResult | None,
         context: ssl.SSLContext,
         timeouts: tuple[float, float],
         session: ssl.SSLSession | None,
     ):
-        if proxy is None:
-            super().__init__(*hub, timeout=timeouts[0])
-        else:
-            super().__init__(proxy, timeout=timeouts[0])
+        to = hub if proxy is None else (proxy.hostname or "", proxy.port or 3128)
+        super().__init__(*to, timeout=timeouts[0])
+        self._proxy = proxy
         self.raw: socket.socket | None = None
         """The TCP socket, as soon as there is one."""
         self.is_up = False
@@ -248,17 +243,32 @@ class _Connection(http.client.HTTPConnection):
         """Connect, ask the proxy, shake hands."""
         super().connect()
         self.raw = self.sock
-        session = self._wanted_session
-        try:
-            self.sock = self._context.wrap_socket(
-                self.raw, server_hostname=self._hub[0], session=session
-            )
-        except ValueError:
-            # A session of the other context: with and without a look at the time.
-            self.sock = self._context.wrap_socket(self.raw, server_hostname=self._hub[0])
+        if self._proxy is not None:
+            self._ask_proxy(self._proxy)
+        self.sock = self._context.wrap_socket(
+            self.raw, server_hostname=self._hub[0], session=self._wanted_session
+        )
         self.raw = self.sock
         self.sock.settimeout(self._read_timeout_s)
         self.is_up = True
+
+    def _ask_proxy(self, proxy: SplitResult) -> None:
+        """Have the proxy connect to the hub (RFC 9110 9.3.6)."""
+        host = f"[{self._hub[0]}]" if ":" in self._hub[0] else self._hub[0]
+        to = f"{host}:{self._hub[1]}"
+        lines = [f"CONNECT {to} HTTP/1.1", f"Host: {to}"]
+        if proxy.username is not None:
+            pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}".encode()
+            lines.append(f"Proxy-Authorization: Basic {base64.b64encode(pair).decode()}")
+        self.sock.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
+        # The hub does not speak before it is spoken to, so nothing of it is in this buffer.
+        with http.client.HTTPResponse(self.sock, method="CONNECT") as response:
+            response.begin()
+            if response.status != 200:
+                raise Unreachable(
+                    "proxy",
+                    f"the proxy does not connect to the hub ({response.status} {response.reason})",
+                )
 
     @property
     def session(self) -> ssl.SSLSession | None:
@@ -279,13 +289,6 @@ def _context(authority: str, *, is_timeless: bool) -> ssl.SSLContext:
     return context
 
 
-def _proxy_headers(user: str | None, password: str | None) -> dict[str, str]:
-    if user is None:
-        return {}
-    pair = f"{unquote(user)}:{unquote(password or '')}".encode()
-    return {"Proxy-Authorization": "Basic " + base64.b64encode(pair).decode()}
-
-
 def _unreachable(error: Exception, was_connected: bool, *, is_reused: bool) -> Unreachable:
     """What happened, in a word and a sentence."""
     text = str(error) or type(error).__name__
@@ -300,8 +303,6 @@ def _unreachable(error: Exception, was_connected: bool, *, is_reused: bool) -> U
         )
     if isinstance(error, ConnectionRefusedError):
         return Unreachable("refused", "nobody listens at the hub's address")
-    if not was_connected and text.startswith("Tunnel connection failed"):
-        return Unreachable("proxy", f"the proxy does not connect to the hub ({text[26:].strip()})")
     if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
         return Unreachable("tls", f"no TLS with the hub ({error.reason})", is_reused=is_reused)
     return Unreachable("cut", f"the connection to the hub broke ({text})", is_reused=is_reused)

@@ -21,6 +21,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from portal.domain import note
+from portal.domain.ledger import hub_key_name
 from portal.errors import UserError
 
 FILE_NAME = "pesisir.hub.keys"
@@ -58,14 +60,16 @@ class HubKeys:
         return sha256(public_of(self.cosigner)).hexdigest()[:16]
 
     @property
-    def key_name(self) -> str:
-        """The name that stands in the hub's cosignatures."""
-        return f"pesisir/hub/{self.hub_id}"
+    def cosigner_key(self) -> note.Key:
+        """The key that cosignatures are checked with."""
+        name = hub_key_name(self.hub_id)
+        return note.Key(name, note.COSIGNATURE, public_of(self.cosigner))
 
     @property
-    def documents_key_name(self) -> str:
-        """The name that stands in the signatures of documents."""
-        return f"{self.key_name}/documents"
+    def documents_key(self) -> note.Key:
+        """The key that documents are checked with."""
+        name = f"{hub_key_name(self.hub_id)}/documents"
+        return note.Key(name, note.ED25519, public_of(self.documents))
 
     @property
     def ca_pem(self) -> str:

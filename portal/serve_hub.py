@@ -23,13 +23,25 @@ from starlette.routing import BaseRoute
 from portal import control, http_listeners, hub_commands, hub_keys
 from portal.certificates import https_host
 from portal.control_server import ControlServer
+from portal.hub.alarms import Alarms
+from portal.hub.checkpoints import Cosigner
+from portal.hub.documents import Documents
+from portal.hub.ingest import Ingest
+from portal.hub.sealed import Sealed
+from portal.hub.usage import UsageKeeper
 from portal.hub_directories import open_store
 from portal.hub_keys import HubKeys
 from portal.served_certificate import ServedCertificate
 from portal.settings import Settings, load_for_hub
 from portal.store.db.either import StoreUnavailableError
 from portal.store.hub import HubStore
+from portal.store.hub_alarms import AlarmStore
+from portal.store.hub_documents import DocumentStore
+from portal.store.hub_ledger import HubLedgerStore
+from portal.store.hub_sealed import SealedStore
+from portal.store.hub_usage import HubUsageStore
 from portal.web import hub_app
+from portal.web.hub_api import HubApi
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +58,12 @@ class Hub:
     keys: HubKeys
     store: HubStore
     now: Callable[[], int]
+    ledger: HubLedgerStore
+    usage: HubUsageStore
+    alarms: Alarms
+    documents: Documents
+    sealed: Sealed
+    ingest: Ingest
 
     @classmethod
     async def open(
@@ -55,7 +73,57 @@ class Hub:
         clock = now or (lambda: int(time.time()))
         keys = hub_keys.read(directory)
         store = await open_store(directory, settings, keys, clock())
-        return cls(directory, settings, keys, store, clock)
+        return cls._built(directory, settings, keys, store, clock)
+
+    @classmethod
+    def _built(
+        cls,
+        directory: Path,
+        settings: Settings,
+        keys: HubKeys,
+        store: HubStore,
+        now: Callable[[], int],
+    ) -> "Hub":
+        database = store.database
+        ledger, usage = HubLedgerStore(database), HubUsageStore(database)
+        alarms = Alarms(AlarmStore(database))
+        documents = Documents(
+            DocumentStore(database), store, keys.documents_key, keys.sign_document
+        )
+        sealed = Sealed(SealedStore(database), store, ledger)
+        ingest = Ingest(
+            store,
+            ledger,
+            UsageKeeper(usage, ledger, store, alarms),
+            alarms,
+            documents,
+            sealed,
+            Cosigner(keys.cosigner_key, keys.cosign),
+        )
+        return cls(
+            directory,
+            settings,
+            keys,
+            store,
+            now,
+            ledger,
+            usage,
+            alarms,
+            documents,
+            sealed,
+            ingest,
+        )
+
+    def introduction(self) -> dict[str, str]:
+        """What a node has to know of this hub, in the words of portal/hub_trust.py."""
+        return {
+            "hub_id": self.keys.hub_id,
+            "url": self.settings.http.url or "",
+            "authority": self.keys.ca_pem,
+            "cosigner": str(self.keys.cosigner_key),
+            "documents": str(self.keys.documents_key),
+            "recovery": self.keys.recovery_public.hex(),
+        }
 
     async def close(self) -> None:
         """Let the database go."""
@@ -78,6 +146,15 @@ class HubService:
         self.hub = hub
         self.http_addresses: list[tuple[str, int, bool]] = []
         """(host, port, whether TLS) of each listener."""
+        self.api = HubApi(
+            nodes=hub.store,
+            ingest=hub.ingest,
+            sealed=hub.sealed,
+            introduction=hub.introduction(),
+            http=hub.settings.http,
+            now=hub.now,
+            elapsed_s=time.monotonic,
+        )
         self._web: list[tuple[uvicorn.Server, asyncio.Task[None]]] = []
         self._certificate: ServedCertificate | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -87,7 +164,7 @@ class HubService:
 
     def routes(self) -> list[BaseRoute]:
         """What the hub serves besides health and metrics: each face adds its own here."""
-        return []
+        return [*self.api.routes()]
 
     async def start(self) -> None:
         """Listen everywhere; raises UserError with one plain sentence when that cannot be."""

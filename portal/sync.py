@@ -7,21 +7,21 @@ absorbs what it has, and nothing is noted here before the hub has signed for it.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from portal import wire
-from portal.domain import exchange, ledger, merkle, note
-from portal.domain.exchange import Answered, Head, Sent, State, Then
+from portal.domain import exchange, ledger, merkle
+from portal.domain.exchange import Answered, Sent, State, Then
 from portal.hub_client import HubClient, Reply, Unreachable
 from portal.hub_trust import HubTrust
 from portal.ledger import ROLLED_BACK, Ledger
 from portal.policy import Policy
 from portal.sealed_state import SealedState, TooMuch
-from portal.signing import verify
 from portal.store.sync import SyncStore
+from portal.sync_log import Log, SentLog
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,16 @@ class Clock(Protocol):
 
     def hour(self) -> int:
         """The hour of the day at the first site."""
+
+
+_NOT_ABOUT_THE_LOG: Final = (
+    wire.Problem.BEHIND,
+    wire.Problem.PENDING,
+    wire.Problem.UNKNOWN,
+    wire.Problem.COUNTER,
+    wire.Problem.REVOKED,
+    wire.Problem.FULL,
+)
 
 
 @dataclass(slots=True)
@@ -87,6 +97,7 @@ class Sync:
         """`throw`: a random number, 0 to 1. `first_session_id`: of this run of the node."""
         self._store = store
         self._ledger = ledger
+        self._log = SentLog(ledger)
         self._policy = policy
         self._sealed = sealed
         self._clock = clock
@@ -100,8 +111,6 @@ class Sync:
         self._client: tuple[HubTrust, HubClient] | None = None
         self._epoch = -1
         self._state = State(0, 0)
-        self._frontier: tuple[int, merkle.Frontier] | None = None
-        """The tree up to where the hub is, of an epoch."""
         self._opened_s: float | None = None
         self._is_backup_wanted = False
         self._backup_tried_s = float("-inf")
@@ -248,42 +257,33 @@ class Sync:
         return self._client[1]
 
     async def _exchange(self, trust: HubTrust, client: HubClient, outcome: Outcome) -> Then:
-        head = self._ledger.store.head()
-        if head is None:
-            raise RuntimeError("the ledger has no epoch; expected Ledger.begin before")
+        head = await self._log.next()
         if head.epoch != self._epoch:
-            acked = self._ledger.store.acked().size
             self._epoch = head.epoch
-            self._state = State(acked, acked, standing=self._state.standing)
+            self._state = State(head.acked, head.acked, standing=self._state.standing)
         plan = exchange.plan(self._state, head.size)
-        records = self._records(head.epoch, plan.first, plan.most)
-        before = await self._tree(head.epoch, plan.first)
+        records = self._log.records(head.epoch, plan.first, plan.most)
         if plan.most and not records:
             outcome.sentence = (
                 f"the hub asks for record {plan.first}, which is no longer here; what it lost"
                 " stands in its backup"
             )
             return exchange.failed(self._state, is_timeout=False)
-        after = before.copy()
+        after = await self._log.tree(head.epoch, plan.first)
         after.extend(ledger.leaf(public, c_loc) for public, c_loc in records)
-        covered = after if plan.most else head.frontier
-        checkpoint = self._signed(head.node, head.epoch, covered)
+        covered = after if plan.most else head.tree
         sent = Sent(plan.first, len(records), covered.size)
-        delta = None
-        if not plan.most or covered.size == head.size:
-            delta = await self._delta(trust)
-        message = wire.Exchange(
-            version=wire.VERSION,
-            epoch=head.epoch,
-            first=plan.first,
-            records=wire.pack_records(records),
-            checkpoint=checkpoint,
-            acked_size=self._state.acked,
-            held=self._policy.held(),
-            refused=self._policy.refused(),
+        is_last = not plan.most or covered.size == head.size
+        delta = await self._delta(trust) if is_last else None
+        message = self._message(
+            head,
+            sent,
+            covered,
+            records,
             delta=None if delta is None else delta[0],
             proof=self._proof() if plan.is_proof_wanted else None,
         )
+        checkpoint = message.checkpoint
         try:
             reply = await self._request(client, "POST", "exchange", wire.pack(message))
             answer = _answer(reply)
@@ -295,7 +295,7 @@ class Sync:
         if answer is None:
             outcome.sentence = f"whoever answered with status {reply.status} is not the hub"
             return exchange.answered(self._state, sent, Answered(404, 0), head.size)
-        whole = self._cosigned(trust, checkpoint, answer.cosignature)
+        whole = self._log.cosigned(trust, checkpoint, answer.cosignature)
         if answer.cosignature is not None and whole is None:
             await self._keep_evidence("hub_lies", checkpoint, answer.cosignature)
         then = exchange.answered(
@@ -305,11 +305,15 @@ class Sync:
                 reply.status, answer.size, whole is not None, answer.problem, answer.interval_s
             ),
             head.size,
-            await self._judged(trust, answer.head),
+            await self._log.judged(trust, answer.head),
             since_epoch_s=None
             if self._opened_s is None
             else self._clock.elapsed_s() - self._opened_s,
         )
+        if head.is_over and answer.problem not in (None, *_NOT_ABOUT_THE_LOG):
+            # The hub has gone on from another end of it; the epoch after it tells the rest.
+            self._log.given_up.add(head.epoch)
+            return Then(self._state, is_again=True)
         outcome.sentence = "" if then.state.standing == "well" else _why(answer, then)
         if then.evidence is not None:
             await self._keep_evidence(then.evidence, checkpoint, answer.head or answer.detail)
@@ -320,11 +324,34 @@ class Sync:
         if then.state.standing == "well":
             await self._note(answer, whole, sent, head.epoch, delta)
             if records:
-                self._frontier = (head.epoch, after)
+                self._log.known = (head.epoch, after)
             outcome.records += len(records)
             outcome.documents += len(answer.documents)
             await self._policy.receive(answer.documents)
         return then
+
+    def _message(
+        self,
+        log: Log,
+        sent: Sent,
+        covered: merkle.Frontier,
+        records: list[tuple[bytes, bytes]],
+        *,
+        delta: wire.Delta | None = None,
+        proof: str | None = None,
+    ) -> wire.Exchange:
+        return wire.Exchange(
+            version=wire.VERSION,
+            epoch=log.epoch,
+            first=sent.first,
+            records=wire.pack_records(records),
+            checkpoint=self._log.signed(log.node, log.epoch, covered),
+            acked_size=max(self._state.acked, log.acked),
+            held=self._policy.held(),
+            refused=self._policy.refused(),
+            delta=delta,
+            proof=proof,
+        )
 
     async def _note(
         self,
@@ -346,78 +373,61 @@ class Sync:
         await self._set(**values)
         self._is_backup_wanted |= answer.wants_backup
 
-    # -- the log ---------------------------------------------------------------------------
+    # -- without a link --------------------------------------------------------------------
 
-    def _records(self, epoch: int, first: int, most: int) -> list[tuple[bytes, bytes]]:
-        """Records from `first` on, as many as one exchange carries; fewer where some are gone."""
-        if not most:
-            return []
-        rows = self._ledger.store.records(epoch, first, most)
-        whole = [
-            (public, c_loc)
-            for place, (seq, public, c_loc) in enumerate(rows, first)
-            if seq == place
-        ]
-        return whole[: wire.how_many_fit(whole)]
+    async def batches(self) -> list[bytes]:
+        """The exchanges that carry everything the hub has not signed for, for a stick."""
+        async with self._busy:
+            return [wire.pack(message) async for message in self._unsent()]
 
-    async def _tree(self, epoch: int, size: int) -> merkle.Frontier:
-        """The tree over the first `size` records of an epoch."""
-        head = self._ledger.store.head()
-        if head is not None and (head.epoch, head.size) == (epoch, size):
-            return head.frontier.copy()
-        known = self._frontier
-        if known is None or known[0] != epoch or known[1].size != size:
-            frontier = merkle.Frontier()
-            frontier.extend((await self._ledger.store.leaves(epoch))[:size])
-            self._frontier = known = (epoch, frontier)
-        return known[1].copy()
+    async def _unsent(self) -> AsyncIterator[wire.Exchange]:
+        for each in await self._log.logs():
+            tree = await self._log.tree(each.epoch, each.acked)
+            while tree.size < each.size:
+                records = self._log.records(
+                    each.epoch, tree.size, min(exchange.MOST_RECORDS, each.size - tree.size)
+                )
+                if not records:
+                    break
+                sent = Sent(tree.size, len(records), tree.size + len(records))
+                tree.extend(ledger.leaf(public, c_loc) for public, c_loc in records)
+                yield self._message(each, sent, tree, records)
 
-    def _signed(self, node: str, epoch: int, tree: merkle.Frontier) -> str:
-        checkpoint = note.Checkpoint(ledger.origin(node, epoch), tree.size, tree.root())
-        text = note.checkpoint_text(checkpoint)
-        keys = self._ledger.keys
-        return note.format_note(text, [note.sign_note(text, keys.key, keys.sign)])
+    async def take_answers(self, answers: list[bytes]) -> Outcome:
+        """Take what the hub answered on a stick: cosignatures of what was sent, and documents."""
+        outcome = Outcome()
+        trust = self._trust()
+        if trust is None:
+            outcome.sentence = "this node has no hub; it gets one with: pesisir enrol"
+            return outcome
+        async with self._busy:
+            for body in answers:
+                answer = _answer(Reply(200, body))
+                if answer is None or answer.head is None:
+                    continue
+                if await self._keep_head(trust, answer.head, answer.backed_up_size):
+                    outcome.exchanges += 1
+                outcome.documents += len(answer.documents)
+                await self._policy.receive(answer.documents)
+        return outcome
 
-    def _cosigned(self, trust: HubTrust, checkpoint: str, line: str | None) -> str | None:
-        """The checkpoint with the hub's cosignature, None where there is none that is good."""
-        if line is None:
-            return None
-        whole = f"{checkpoint}{line}\n"
-        try:
-            parsed = note.parse_note(whole)
-            key = note.parse_key(trust.cosigner)
-        except note.NoteError:
-            return None
-        return None if note.cosigned_at(parsed, key, verify) is None else whole
+    async def _keep_head(self, trust: HubTrust, head: str, backed_up: int) -> bool:
+        """Keep a cosigned checkpoint of this node's own log; False for any other note."""
+        judged = await self._log.judged(trust, head)
+        if judged is None or not (judged.is_signed_by_us and judged.is_signed_by_hub):
+            return False
+        if not judged.is_known:
+            await self._keep_evidence("hub_lies", "", head)
+            return False
+        await self._ledger.store.keep_cosigned(
+            judged.epoch, judged.size, head, at=self._clock.now(), backed_up=backed_up
+        )
+        self._epoch = -1
+        return True
 
     def _proof(self) -> str | None:
         newest = self._ledger.store.cosigned()
         return None if newest is None else str(newest["note"])
-
-    async def _judged(self, trust: HubTrust, head: str | None) -> Head | None:
-        """What a head that the hub shows is worth."""
-        if head is None:
-            return None
-        try:
-            parsed = note.parse_note(head)
-            checkpoint = note.parse_checkpoint(parsed.text)
-            node, epoch = ledger.parse_origin(checkpoint.origin)
-            cosigner = note.parse_key(trust.cosigner)
-        except (note.NoteError, ledger.LedgerError):
-            return None
-        leaves = await self._ledger.store.leaves(epoch) if node == self._node() else []
-        return Head(
-            epoch=epoch,
-            size=checkpoint.size,
-            is_signed_by_us=note.is_signed(parsed, self._ledger.keys.key, verify),
-            is_signed_by_hub=note.cosigned_at(parsed, cosigner, verify) is not None,
-            is_known=len(leaves) >= checkpoint.size
-            and merkle.root(leaves[: checkpoint.size]) == checkpoint.root,
-        )
-
-    def _node(self) -> str:
-        head = self._ledger.store.head()
-        return "" if head is None else head.node
 
     async def _go_on_after(self, answer: wire.Answer, sent: Sent) -> None:
         """An older disk is in this box: begin an epoch that names what the hub has seen last."""

@@ -92,8 +92,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "portal.signing",
         "portal.signed_requests",
         "portal.sync",
+        "portal.sync_log",
         "portal.tickets",
         "portal.trace",
+        "portal.usb_stick",
         "portal.vouchers",
         "portal.walled_garden",
         "portal.wire",
@@ -124,6 +126,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "portal.served_address",
         "portal.serve_hub",
         "portal.served_certificate",
+        "portal.sync_commands",
     ),
     "command line": ("portal.check", "portal.cli", "portal.cli_*", "portal.terminal"),
 }

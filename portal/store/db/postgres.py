@@ -26,7 +26,7 @@ _TEMPORARY = (
     asyncpg.InterfaceError,
     asyncpg.InsufficientResourcesError,  # disk full, out of memory, too many connections
     asyncpg.OperatorInterventionError,  # shut down, starting up, cancelled
-    asyncpg.SystemError,  # an error of the server's disk
+    asyncpg.PostgresSystemError,  # an error of the server's disk
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.TransactionRollbackError,  # deadlock, serialization
     TimeoutError,

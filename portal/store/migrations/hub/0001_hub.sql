@@ -46,17 +46,18 @@ CREATE TABLE node_key (
 );
 
 -- The log of each epoch as far as the hub has it. `promised` is a note of the node about records
--- that have not come yet.
+-- that have not come yet, `proven` one that this hub has cosigned and whose records it has lost.
 CREATE TABLE node_head (
     node_id TEXT NOT NULL,
     epoch BIGINT NOT NULL,
     size BIGINT NOT NULL,
     frontier BYTEA NOT NULL,
-    root BYTEA NOT NULL,
     cosigned TEXT,
     promised TEXT,
-    promised_size BIGINT NOT NULL DEFAULT 0,
-    proven_size BIGINT NOT NULL DEFAULT 0,
+    proven TEXT,
+    parent_node TEXT,
+    parent_epoch BIGINT,
+    parent_size BIGINT,
     backed_up_size BIGINT NOT NULL DEFAULT 0,
     newest_at BIGINT,
     updated_at BIGINT NOT NULL,
@@ -97,7 +98,8 @@ CREATE TABLE leaf_run (
     PRIMARY KEY (node_id, epoch, first)
 ) /*sqlite WITHOUT ROWID*/;
 
--- Session and slice records taken apart.
+-- Session and slice records taken apart. Of a record that tells again what the hub has from an epoch
+-- before (flag 16), the figures are what it tells beyond that: sums over rows are sums of usage.
 CREATE TABLE session_record (
     node_id TEXT NOT NULL,
     day BIGINT NOT NULL,

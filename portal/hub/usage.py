@@ -1,0 +1,335 @@
+"""Usage at the hub: verified records taken apart and rolled up, in one transaction."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from portal.domain.ledger import DayTotal, Flag, Kind, LedgerError, Record, Usage, decode
+from portal.hub.alarms import Alarm, Alarms
+from portal.hub.rollups import NOBODY_OPEN, Sums, Told, day_and_month, minutes_after, sums_of
+from portal.store.db.either import HubTransaction
+from portal.store.hub import HubStore
+from portal.store.hub_alarms import Evidence
+from portal.store.hub_ledger import HubHead, HubLedgerStore
+from portal.store.hub_usage import HubUsageStore
+
+DEFAULT_ZONE = ZoneInfo("Asia/Jakarta")
+"""Of a site whose zone nobody told yet; half of Indonesia's villages are in it."""
+MOST_OCTETS = 10**13
+MOST_S = 10**7
+"""More in one record is nonsense; sums of many must fit a BIGINT."""
+_LONGEST_DAYS = 3
+"""A session has its records within so many days: Session-Timeout is at most one."""
+
+
+def zone_of(name: str) -> ZoneInfo:
+    """A zone by its name; the default for a name that this machine does not know."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return DEFAULT_ZONE
+
+
+class UsageKeeper:
+    """Keeps what records say."""
+
+    def __init__(
+        self, store: HubUsageStore, ledger: HubLedgerStore, nodes: HubStore, alarms: Alarms
+    ):
+        self._store = store
+        self._ledger = ledger
+        self._nodes = nodes
+        self._alarms = alarms
+
+    async def take(
+        self, transaction: HubTransaction, head: HubHead, records: Sequence[Record], now: int
+    ) -> None:
+        """Take new records of a node, in the transaction that stores them."""
+        node_id, epoch = head.node_id, head.epoch
+        names = {
+            (row["what"], row["number"]): (row["name"], row["code"], row["zone"])
+            for row in await self._store.names(transaction, node_id)
+        }
+        zones: dict[int, ZoneInfo] = {}
+
+        def zone(site: int) -> ZoneInfo:
+            if site not in zones:
+                zones[site] = zone_of(names.get(("site", site), ("", "", ""))[2])
+            return zones[site]
+
+        told: list[Told] = []
+        events: list[tuple[Any, ...]] = []
+        day_totals: list[tuple[Any, ...]] = []
+        for record in records:
+            payload = record.payload
+            if isinstance(payload, Usage):
+                told.append(await self._told(transaction, head, record, payload, zone, told))
+            elif isinstance(payload, DayTotal):
+                day_totals.append(
+                    (
+                        *(node_id, record.site, payload.day, epoch, record.seq, payload.sessions),
+                        *(payload.users, payload.input_octets, payload.output_octets),
+                        *(payload.seconds, payload.peak),
+                    )
+                )
+            else:
+                text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
+                # PostgreSQL's text takes no NUL.
+                text = text.replace("\\u0000", "\ufffd")
+                events.append(
+                    (node_id, int(record.kind), record.at, epoch, record.seq, record.site, text)
+                )
+                if record.kind == Kind.CONFIG:
+                    changed = await self._name(transaction, head, payload, names, now)
+                    zones.pop(changed, None)
+                elif record.kind == Kind.ERASURE:
+                    await self._erase(transaction, head, payload)
+        await self._store.add_sessions(transaction, [_row(node_id, each) for each in told])
+        await self._store.add_day_totals(transaction, day_totals)
+        await self._store.add_events(transaction, events)
+        if told:
+            await self._add(transaction, node_id, sums_of(told, zone))
+
+    async def _told(
+        self,
+        transaction: HubTransaction,
+        head: HubHead,
+        record: Record,
+        usage: Usage,
+        zone: Any,
+        batch: Sequence[Told],
+    ) -> Told:
+        day, month = day_and_month(record.at, zone(record.site))
+        figures = (
+            min(usage.input_octets, MOST_OCTETS),
+            min(usage.output_octets, MOST_OCTETS),
+            min(usage.counted_s, MOST_S),
+        )
+        is_session = bool(usage.flags & Flag.FIRST)
+        if usage.flags & Flag.REPLAYED and head.parent_epoch is not None:
+            figures, is_session = await self._beyond(
+                transaction, head, record, usage, day, figures, is_session, batch
+            )
+        return Told(head.epoch, record, usage, day, month, is_session, *figures)
+
+    async def _beyond(
+        self,
+        transaction: HubTransaction,
+        head: HubHead,
+        record: Record,
+        usage: Usage,
+        day: int,
+        figures: tuple[int, int, int],
+        is_session: bool,
+        batch: Sequence[Told],
+    ) -> tuple[tuple[int, int, int], bool]:
+        """What a record that may tell something again tells beyond what the hub had heard.
+
+        The node forgot records after the parent checkpoint; of a session that is in both, the hub
+        counts the larger of the two stories.
+        """
+        started_at = record.at - usage.started_ago_s
+        rows = await self._store.of_session(
+            transaction,
+            head.node_id,
+            (day - _LONGEST_DAYS, day + _LONGEST_DAYS),
+            usage.gateway,
+            started_at,
+        )
+        since = (head.parent_epoch or 0, head.parent_size or 0)
+        forgotten = [row for row in rows if since <= (row["epoch"], row["seq"]) < (head.epoch, 0)]
+        same = [row for row in forgotten if bytes(row["pseudonym"]) == usage.pseudonym]
+        if not same and len({bytes(row["pseudonym"]) for row in forgotten}) == 1:
+            # The pseudonym itself was forgotten, and a new one made.
+            same = forgotten
+        if not same:
+            return figures, is_session
+        heard = tuple(
+            sum(int(row[name]) for row in same)
+            for name in ("input_octets", "output_octets", "counted_s")
+        )
+        again = [0, 0, 0]
+        for earlier in await self._earlier(transaction, head, rows, usage, started_at, batch):
+            for place, value in enumerate(earlier):
+                again[place] += value
+        new = tuple(
+            max(0, told + more - known) - max(0, told - known)
+            for told, more, known in zip(again, figures, heard, strict=True)
+        )
+        return (new[0], new[1], new[2]), False
+
+    async def _earlier(
+        self,
+        transaction: HubTransaction,
+        head: HubHead,
+        rows: Sequence[Any],
+        usage: Usage,
+        started_at: int,
+        batch: Sequence[Told],
+    ) -> list[tuple[int, int, int]]:
+        """What this epoch has told of the session so far, as told."""
+        places = [
+            (row["epoch"], row["seq"])
+            for row in rows
+            if row["epoch"] == head.epoch and bytes(row["pseudonym"]) == usage.pseudonym
+        ]
+        found = [
+            decode(bytes(row["public"])).payload
+            for row in await self._ledger.records_at(transaction, head.node_id, places)
+        ]
+        found += [
+            each.usage
+            for each in batch
+            if each.usage.pseudonym == usage.pseudonym
+            and each.usage.gateway == usage.gateway
+            and each.record.at - each.usage.started_ago_s == started_at
+        ]
+        return [
+            (each.input_octets, each.output_octets, each.counted_s)
+            for each in found
+            if isinstance(each, Usage)
+        ]
+
+    async def _add(self, transaction: HubTransaction, node_id: str, sums: Sums) -> None:
+        """Add what a batch adds."""
+        new_days = await self._store.new_user_days(transaction, node_id, sums.user_days)
+        for day, _, site, profile in new_days:
+            sums.days[site, day, profile].users += 1
+        await self._store.add_days(
+            transaction,
+            [
+                (
+                    *(node_id, *key, each.sessions, each.users),
+                    *(each.input_octets, each.output_octets, each.counted_s),
+                )
+                for key, each in sorted(sums.days.items())
+            ],
+        )
+        new_months = await self._store.add_user_months(
+            transaction,
+            node_id,
+            [
+                (*key, each.sessions, each.octets, each.counted_s)
+                for key, each in sorted(sums.user_months.items())
+            ],
+        )
+        users: dict[tuple[int, int], int] = {}
+        for month, _, site in new_months:
+            users[site, month] = users.get((site, month), 0) + 1
+        await self._store.add_site_months(
+            transaction, [(node_id, *key, count) for key, count in sorted(users.items())]
+        )
+        await self._add_hours(transaction, node_id, sums)
+
+    async def _add_hours(self, transaction: HubTransaction, node_id: str, sums: Sums) -> None:
+        by_site: dict[int, list[int]] = {}
+        for site, hour in sums.hours:
+            by_site.setdefault(site, []).append(hour)
+        rows = []
+        for site, hours in sorted(by_site.items()):
+            # A late record may lie far from the others: what lies between is not read.
+            for first, last in _spans(sorted(hours)):
+                known = {
+                    row["hour"]: bytes(row["open_minutes"])
+                    for row in await self._store.hours(transaction, node_id, site, first, last)
+                }
+                for hour in range(first, last + 1):
+                    each = sums.hours.get((site, hour))
+                    if each is not None:
+                        stored = known.get(hour, NOBODY_OPEN)
+                        minutes, peak = minutes_after(stored, each.changes)
+                        rows.append(
+                            (node_id, site, hour, each.sessions, each.octets, peak, minutes)
+                        )
+        await self._store.set_hours(transaction, rows)
+
+    async def _name(
+        self,
+        transaction: HubTransaction,
+        head: HubHead,
+        payload: Mapping[str, Any],
+        names: dict[tuple[str, int], tuple[str, str, str]],
+        now: int,
+    ) -> int:
+        """Keep what a number stands for; the number of a site that has changed, else -1."""
+        what, number = payload.get("what"), payload.get("number")
+        if not isinstance(what, str) or not isinstance(number, int) or number < 0:
+            return -1
+        before = names.get((what, number), ("", "", ""))
+        name, code, zone = (
+            _text(payload.get(key, old))
+            for key, old in zip(("name", "code", "zone"), before, strict=True)
+        )
+        names[what, number] = (name, code, zone)
+        await self._store.set_name(transaction, head.node_id, what, number, name, code, zone)
+        if what != "site":
+            return -1
+        if code and code != before[1]:
+            await self._claim(transaction, head, code, now)
+        return number
+
+    async def _claim(self, transaction: HubTransaction, head: HubHead, code: str, now: int) -> None:
+        """A node says that it reports for a site: fitting, when the office gave it that site."""
+        site = await self._nodes.site(transaction, code)
+        if site is not None and site["node_id"] == head.node_id:
+            return
+        holder = "nobody's" if site is None or site["node_id"] is None else "another node's"
+        await self._alarms.raise_alarm(
+            transaction,
+            head.node_id,
+            Alarm.SITE_CLAIMED,
+            code,
+            f"The node reports for the site {code}, which is {holder} at this hub.",
+            [Evidence("node", "claim", f"epoch {head.epoch}".encode())],
+            now,
+        )
+
+    async def _erase(
+        self, transaction: HubTransaction, head: HubHead, payload: Mapping[str, Any]
+    ) -> None:
+        """Forget records that the node names as erased; their leaves stay."""
+        places = []
+        for each in payload.get("records") or ():
+            if isinstance(each, list) and len(each) == 2 and all(isinstance(n, int) for n in each):
+                places.append((each[0], each[1]))
+        rows = await self._ledger.records_at(transaction, head.node_id, sorted(places))
+        usage = [row for row in rows if _is_usage(bytes(row["public"]))]
+        await self._ledger.replace_by_leaves(transaction, head.node_id, usage)
+        await self._store.delete_records(
+            transaction, head.node_id, [(row["epoch"], row["seq"]) for row in usage]
+        )
+
+
+def _is_usage(public: bytes) -> bool:
+    try:
+        return decode(public).kind in (Kind.SESSION, Kind.SLICE)
+    except LedgerError:
+        return False
+
+
+def _text(value: object) -> str:
+    return value.replace("\x00", "\ufffd")[:200] if isinstance(value, str) else ""
+
+
+def _spans(hours: Sequence[int]) -> list[tuple[int, int]]:
+    """Hours in order as (first, last) of spans whose gaps are short."""
+    spans: list[tuple[int, int]] = []
+    for hour in hours:
+        if spans and hour - spans[-1][1] <= 48:
+            spans[-1] = (spans[-1][0], hour)
+        else:
+            spans.append((hour, hour))
+    return spans
+
+
+def _row(node_id: str, each: Told) -> tuple[Any, ...]:
+    """A row of `session_record`."""
+    record, usage = each.record, each.usage
+    flags = usage.flags & ~Flag.FIRST | (Flag.FIRST if each.is_session else 0)
+    return (
+        *(node_id, each.day, each.epoch, record.seq, record.site, usage.pseudonym),
+        *(usage.gateway, usage.profile, record.at - usage.started_ago_s, record.at),
+        *(usage.duration_s, each.counted_s, each.input_octets, each.output_octets),
+        *(usage.cause, int(flags), int(record.clock_quality)),
+    )

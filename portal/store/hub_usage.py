@@ -1,0 +1,322 @@
+"""What nodes' records say, taken apart, and the roll-ups that reports read.
+
+Reports never read session records: only one site's log does, by its key. Methods with a
+`transaction` are part of the caller's.
+"""
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+from portal.store.db.either import HubDatabase, HubTransaction, Reading, Row
+
+_LOOKED_UP_AT_ONCE = (16, 128, 512)
+"""So many values in one IN list: a few lengths, so that statements are prepared once."""
+
+
+def _marks(count: int) -> tuple[int, str]:
+    """The length of an IN list for `count` values, and its marks."""
+    length = next((size for size in _LOOKED_UP_AT_ONCE if size >= count), count)
+    return length, ", ".join("?" * length)
+
+
+class HubUsageStore:
+    """Usage as nodes told it."""
+
+    def __init__(self, database: HubDatabase):
+        self.database = database
+
+    # --- what records say
+
+    async def add_sessions(
+        self, transaction: HubTransaction, rows: Sequence[Sequence[Any]]
+    ) -> None:
+        """Store session and slice records, columns in the table's order."""
+        await transaction.run_many(
+            "INSERT INTO session_record (node_id, day, epoch, seq, site, pseudonym, gateway,"
+            " profile, started_at, at, duration_s, counted_s, input_octets, output_octets, cause,"
+            " flags, clock_quality) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            rows,
+        )
+
+    async def add_day_totals(
+        self, transaction: HubTransaction, rows: Sequence[Sequence[Any]]
+    ) -> None:
+        """Store day totals, columns in the table's order; a later one of the same day counts."""
+        await transaction.run_many(
+            "INSERT INTO day_total (node_id, site, day, epoch, seq, sessions, users, input_octets,"
+            " output_octets, counted_s, peak) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (node_id, site, day) DO UPDATE SET epoch = excluded.epoch,"
+            " seq = excluded.seq, sessions = excluded.sessions, users = excluded.users,"
+            " input_octets = excluded.input_octets, output_octets = excluded.output_octets,"
+            " counted_s = excluded.counted_s, peak = excluded.peak"
+            " WHERE excluded.epoch > day_total.epoch"
+            " OR (excluded.epoch = day_total.epoch AND excluded.seq > day_total.seq)",
+            rows,
+        )
+
+    async def add_events(self, transaction: HubTransaction, rows: Sequence[Sequence[Any]]) -> None:
+        """Store all other records: node_id, kind, at, epoch, seq, site, payload."""
+        await transaction.run_many(
+            "INSERT INTO event (node_id, kind, at, epoch, seq, site, payload)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            rows,
+        )
+
+    async def events(
+        self, reading: Reading, node_id: str, kind: int, from_at: int, to_at: int
+    ) -> list[Row]:
+        """`at, epoch, seq, site, payload` of a kind in a time, oldest first."""
+        return await reading.all(
+            "SELECT at, epoch, seq, site, payload FROM event"
+            " WHERE node_id = ? AND kind = ? AND at >= ? AND at < ? ORDER BY at, epoch, seq",
+            (node_id, kind, from_at, to_at),
+        )
+
+    async def names(self, reading: Reading, node_id: str) -> list[Row]:
+        """`what, number, name, code, zone`: what the node's numbers stand for."""
+        return await reading.all(
+            "SELECT what, number, name, code, zone FROM node_name WHERE node_id = ?", (node_id,)
+        )
+
+    async def set_name(
+        self,
+        transaction: HubTransaction,
+        node_id: str,
+        what: str,
+        number: int,
+        name: str,
+        code: str,
+        zone: str,
+    ) -> None:
+        """Keep what a number stands for."""
+        await transaction.run(
+            "INSERT INTO node_name (node_id, what, number, name, code, zone)"
+            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (node_id, what, number) DO UPDATE SET"
+            " name = excluded.name, code = excluded.code, zone = excluded.zone",
+            (node_id, what, number, name, code, zone),
+        )
+
+    async def of_session(
+        self,
+        reading: Reading,
+        node_id: str,
+        days: tuple[int, int],
+        gateway: int,
+        started_at: int,
+    ) -> list[Row]:
+        """Records of sessions that began at this gateway in this second, of a span of days."""
+        return await reading.all(
+            "SELECT epoch, seq, pseudonym, counted_s, input_octets, output_octets"
+            " FROM session_record WHERE node_id = ? AND day BETWEEN ? AND ?"
+            " AND started_at = ? AND gateway = ? ORDER BY epoch, seq",
+            (node_id, *days, started_at, gateway),
+        )
+
+    # --- roll-ups
+
+    async def add_days(self, transaction: HubTransaction, rows: Sequence[Sequence[Any]]) -> None:
+        """Add to days: node_id, site, day, profile, sessions, users, octets in and out, time."""
+        await transaction.run_many(
+            "INSERT INTO site_day (node_id, site, day, profile, sessions, users, input_octets,"
+            " output_octets, counted_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (node_id, site, day, profile) DO UPDATE SET"
+            " sessions = site_day.sessions + excluded.sessions,"
+            " users = site_day.users + excluded.users,"
+            " input_octets = site_day.input_octets + excluded.input_octets,"
+            " output_octets = site_day.output_octets + excluded.output_octets,"
+            " counted_s = site_day.counted_s + excluded.counted_s",
+            rows,
+        )
+
+    async def new_user_days(
+        self,
+        transaction: HubTransaction,
+        node_id: str,
+        wanted: set[tuple[int, bytes, int, int]],
+    ) -> set[tuple[int, bytes, int, int]]:
+        """Which of (day, pseudonym, site, profile) are new; they are stored."""
+        by_day: dict[int, set[bytes]] = {}
+        for day, pseudonym, _, _ in wanted:
+            by_day.setdefault(day, set()).add(pseudonym)
+        known: set[tuple[int, bytes, int, int]] = set()
+        for day, pseudonyms in by_day.items():
+            values = sorted(pseudonyms)
+            length, marks = _marks(len(values))
+            rows = await transaction.all(
+                "SELECT pseudonym, site, profile FROM user_day"
+                f" WHERE node_id = ? AND day = ? AND pseudonym IN ({marks})",
+                (node_id, day, *values, *(values[-1:] * (length - len(values)))),
+            )
+            known |= {(day, bytes(row["pseudonym"]), row["site"], row["profile"]) for row in rows}
+        new = wanted - known
+        await transaction.run_many(
+            "INSERT INTO user_day (node_id, day, pseudonym, site, profile) VALUES (?, ?, ?, ?, ?)",
+            [(node_id, *each) for each in sorted(new)],
+        )
+        return new
+
+    async def add_user_months(
+        self,
+        transaction: HubTransaction,
+        node_id: str,
+        sums: Sequence[tuple[int, bytes, int, int, int, int]],
+    ) -> set[tuple[int, bytes, int]]:
+        """Add month, pseudonym, site, sessions, octets, time; (month, pseudonym, site) that are
+        new."""
+        by_month: dict[int, set[bytes]] = {}
+        for month, pseudonym, *_ in sums:
+            by_month.setdefault(month, set()).add(pseudonym)
+        known: set[tuple[int, bytes, int]] = set()
+        for month, pseudonyms in by_month.items():
+            values = sorted(pseudonyms)
+            length, marks = _marks(len(values))
+            rows = await transaction.all(
+                "SELECT pseudonym, site FROM user_month"
+                f" WHERE node_id = ? AND month = ? AND pseudonym IN ({marks})",
+                (node_id, month, *values, *(values[-1:] * (length - len(values)))),
+            )
+            known |= {(month, bytes(row["pseudonym"]), row["site"]) for row in rows}
+        await transaction.run_many(
+            "INSERT INTO user_month (node_id, month, pseudonym, site, sessions, octets, counted_s)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (node_id, month, pseudonym, site) DO UPDATE SET"
+            " sessions = user_month.sessions + excluded.sessions,"
+            " octets = user_month.octets + excluded.octets,"
+            " counted_s = user_month.counted_s + excluded.counted_s",
+            [(node_id, *each) for each in sums],
+        )
+        return {(month, pseudonym, site) for month, pseudonym, site, *_ in sums} - known
+
+    async def add_site_months(
+        self, transaction: HubTransaction, rows: Sequence[Sequence[Any]]
+    ) -> None:
+        """Add users to months of sites: node_id, site, month, users."""
+        await transaction.run_many(
+            "INSERT INTO site_month (node_id, site, month, users) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (node_id, site, month) DO UPDATE SET"
+            " users = site_month.users + excluded.users",
+            rows,
+        )
+
+    async def hours(
+        self, reading: Reading, node_id: str, site: int, first: int, last: int
+    ) -> list[Row]:
+        """`hour, sessions, octets, peak, open_minutes` of a site, hours since 1970."""
+        return await reading.all(
+            "SELECT hour, sessions, octets, peak, open_minutes FROM site_hour"
+            " WHERE node_id = ? AND site = ? AND hour BETWEEN ? AND ? ORDER BY hour",
+            (node_id, site, first, last),
+        )
+
+    async def set_hours(self, transaction: HubTransaction, rows: Sequence[Sequence[Any]]) -> None:
+        """Store hours: node_id, site, hour, sessions and octets to add, peak and minutes as is."""
+        await transaction.run_many(
+            "INSERT INTO site_hour (node_id, site, hour, sessions, octets, peak, open_minutes)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (node_id, site, hour) DO UPDATE SET"
+            " sessions = site_hour.sessions + excluded.sessions,"
+            " octets = site_hour.octets + excluded.octets,"
+            " peak = excluded.peak, open_minutes = excluded.open_minutes",
+            rows,
+        )
+
+    # --- reports
+
+    async def month_of_all_sites(self, month: int, days: tuple[int, int]) -> list[Row]:
+        """A month of all sites from the roll-ups: `node_id, site, sessions, users, input_octets,
+        output_octets, counted_s`; `days` are the first and last of the month."""
+        return await self.database.all(
+            "SELECT d.node_id AS node_id, d.site AS site,"
+            " CAST(SUM(d.sessions) AS BIGINT) AS sessions,"
+            " COALESCE(MAX(m.users), 0) AS users,"
+            " CAST(SUM(d.input_octets) AS BIGINT) AS input_octets,"
+            " CAST(SUM(d.output_octets) AS BIGINT) AS output_octets,"
+            " CAST(SUM(d.counted_s) AS BIGINT) AS counted_s"
+            " FROM site_day AS d LEFT JOIN site_month AS m"
+            " ON m.node_id = d.node_id AND m.site = d.site AND m.month = ?"
+            " WHERE d.day BETWEEN ? AND ? GROUP BY d.node_id, d.site ORDER BY d.node_id, d.site",
+            (month, *days),
+        )
+
+    async def month_of_all_sites_raw(self, days: tuple[int, int], nobody: bytes) -> list[Row]:
+        """The same added up from session records: what the roll-ups must equal, and their yardstick
+        in the benchmark. `nobody` is the pseudonym that counts for none."""
+        return await self.database.all(
+            "SELECT node_id, site,"
+            " CAST(SUM(CASE WHEN flags % 2 = 1 THEN 1 ELSE 0 END) AS BIGINT) AS sessions,"
+            " COUNT(DISTINCT CASE WHEN pseudonym <> ? THEN pseudonym END) AS users,"
+            " CAST(SUM(input_octets) AS BIGINT) AS input_octets,"
+            " CAST(SUM(output_octets) AS BIGINT) AS output_octets,"
+            " CAST(SUM(counted_s) AS BIGINT) AS counted_s"
+            " FROM session_record WHERE day BETWEEN ? AND ?"
+            " GROUP BY node_id, site ORDER BY node_id, site",
+            (nobody, *days),
+        )
+
+    async def days_of_site(
+        self, reading: Reading, node_id: str, site: int, first: int, last: int
+    ) -> list[Row]:
+        """Rows of `site_day` of a site, by day and profile."""
+        return await reading.all(
+            "SELECT * FROM site_day WHERE node_id = ? AND site = ? AND day BETWEEN ? AND ?"
+            " ORDER BY day, profile",
+            (node_id, site, first, last),
+        )
+
+    # --- retention
+
+    async def delete_sessions_before(
+        self, transaction: HubTransaction, node_id: str, day: int
+    ) -> int:
+        """Delete what tells of single sessions and users before a day; how many records."""
+        for table in ("site_hour", "user_day", "user_month"):
+            column, value = {
+                "site_hour": ("hour", (day - 719_163) * 24),
+                "user_day": ("day", day),
+                "user_month": ("month", _month_of(day)),
+            }[table]
+            await transaction.run(
+                f"DELETE FROM {table} WHERE node_id = ? AND {column} < ?", (node_id, value)
+            )
+        return await transaction.run(
+            "DELETE FROM session_record WHERE node_id = ? AND day < ?", (node_id, day)
+        )
+
+    async def delete_records(
+        self, transaction: HubTransaction, node_id: str, places: Sequence[tuple[int, int]]
+    ) -> None:
+        """Delete what single records, named by (epoch, seq), were taken apart into."""
+        await transaction.run_many(
+            "DELETE FROM session_record WHERE node_id = ? AND epoch = ? AND seq = ?",
+            [(node_id, *place) for place in places],
+        )
+
+    async def delete_events_before(
+        self, transaction: HubTransaction, node_id: str, kind: int, at: int
+    ) -> int:
+        """Delete events of a kind before a time."""
+        return await transaction.run(
+            "DELETE FROM event WHERE node_id = ? AND kind = ? AND at < ?", (node_id, kind, at)
+        )
+
+    async def note_pruning(
+        self, transaction: HubTransaction, node_id: str, kind: str, at: int, day: int, count: int
+    ) -> None:
+        """Record what was deleted."""
+        await transaction.run(
+            "INSERT INTO pruning (node_id, class, at, before_day, count) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT (node_id, class, at) DO UPDATE SET"
+            " count = pruning.count + excluded.count",
+            (node_id, kind, at, day, count),
+        )
+
+    async def prunings(self) -> list[Row]:
+        """All that was deleted because its time was over, newest first."""
+        return await self.database.all(
+            "SELECT node_id, class, at, before_day, count FROM pruning ORDER BY at DESC LIMIT 1000"
+        )
+
+
+def _month_of(day: int) -> int:
+    found = date.fromordinal(day)
+    return found.year * 12 + found.month - 1

@@ -1,0 +1,50 @@
+"""Every test of a hub's store runs on SQLite and on a real PostgreSQL server."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests import postgres_server
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres_server_url() -> Iterator[str]:
+    """The URL of a server that runs for this test run."""
+    absent = postgres_server.missing()
+    if absent is not None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(absent)
+        pytest.skip(absent)
+    with postgres_server.running() as url:
+        yield url
+
+
+def fresh_database(server_url: str) -> str:
+    """The URL of a new, empty database of a server."""
+    import asyncpg
+
+    name = f"hub_{os.getpid()}_{next(_numbers)}"
+
+    async def make() -> None:
+        connection = await asyncpg.connect(server_url)
+        try:
+            await connection.execute(f"CREATE DATABASE {name}")
+        finally:
+            await connection.close()
+
+    asyncio.run(make())
+    return f"{server_url.rpartition('/')[0]}/{name}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """`[database] url` of an empty database: of a file under `tmp_path`, and of a server."""
+    if request.param == "sqlite":
+        return "sqlite"
+    return fresh_database(request.getfixturevalue("postgres_server_url"))
