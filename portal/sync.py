@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from portal import wire
@@ -98,6 +98,7 @@ class Sync:
         self._store = store
         self._ledger = ledger
         self._log = SentLog(ledger)
+        self._is_all = False
         self._policy = policy
         self._sealed = sealed
         self._clock = clock
@@ -222,6 +223,7 @@ class Sync:
 
     async def _round(self) -> Outcome:
         outcome = Outcome()
+        self._is_all = False
         trust = self._trust()
         if trust is None:
             outcome.sentence = "this node has no hub; it gets one with: pesisir enrol"
@@ -281,7 +283,7 @@ class Sync:
             covered,
             records,
             delta=None if delta is None else delta[0],
-            proof=self._proof() if plan.is_proof_wanted else None,
+            proof=self._proof(head.epoch) if plan.is_proof_wanted else None,
         )
         checkpoint = message.checkpoint
         try:
@@ -295,15 +297,19 @@ class Sync:
         if answer is None:
             outcome.sentence = f"whoever answered with status {reply.status} is not the hub"
             return exchange.answered(self._state, sent, Answered(404, 0), head.size)
+        if answer.problem == wire.Problem.BEHIND and answer.lost is not None:
+            # Where the box has nothing of it, the hub goes on without.
+            self._is_all = not self._log.resend(answer.lost)
+            return Then(self._state, is_again=True)
         whole = self._log.cosigned(trust, checkpoint, answer.cosignature)
         if answer.cosignature is not None and whole is None:
             await self._keep_evidence("hub_lies", checkpoint, answer.cosignature)
+        # Of an epoch that is over the hub may have what this box has forgotten.
+        size = min(answer.size, head.size) if head.is_over else answer.size
         then = exchange.answered(
             self._state,
             sent,
-            Answered(
-                reply.status, answer.size, whole is not None, answer.problem, answer.interval_s
-            ),
+            Answered(reply.status, size, whole is not None, answer.problem, answer.interval_s),
             head.size,
             await self._log.judged(trust, answer.head),
             since_epoch_s=None
@@ -328,6 +334,9 @@ class Sync:
             outcome.records += len(records)
             outcome.documents += len(answer.documents)
             await self._policy.receive(answer.documents)
+        if head.is_over and then.state.standing == "well" and not then.is_again:
+            self._log.lost.discard(head.epoch)
+            return replace(then, is_again=True)
         return then
 
     def _message(
@@ -351,6 +360,7 @@ class Sync:
             refused=self._policy.refused(),
             delta=delta,
             proof=proof,
+            is_all=self._is_all,
         )
 
     async def _note(
@@ -425,9 +435,14 @@ class Sync:
         self._epoch = -1
         return True
 
-    def _proof(self) -> str | None:
-        newest = self._ledger.store.cosigned()
-        return None if newest is None else str(newest["note"])
+    def _proof(self, epoch: int) -> str | None:
+        """The newest checkpoint of an epoch that the hub has cosigned."""
+        notes = [
+            row["note"]
+            for row in self._ledger.store.cosigned_checkpoints()
+            if row["epoch"] == epoch
+        ]
+        return str(notes[-1]) if notes else None
 
     async def _go_on_after(self, answer: wire.Answer, sent: Sent) -> None:
         """An older disk is in this box: begin an epoch that names what the hub has seen last."""

@@ -33,6 +33,8 @@ class SentLog:
         self._keys = ledger.keys
         self.given_up: set[int] = set()
         """Epochs that are over and of which the hub wants no more."""
+        self.lost: set[int] = set()
+        """Epochs that are over and of which the hub, which once had them, has lost records."""
         self.known: tuple[int, merkle.Frontier] | None = None
         """The tree up to where the hub is, of an epoch."""
 
@@ -47,7 +49,8 @@ class SentLog:
         for row in over:
             size = row["size"] if row["void_from"] is None else row["void_from"]
             is_ours = row["node"] == self._keys.node_id
-            if is_ours and row["acked"] < size and row["epoch"] not in self.given_up:
+            is_wanted = row["acked"] < size or row["epoch"] in self.lost
+            if is_ours and is_wanted and row["epoch"] not in self.given_up:
                 tree = await self.tree(row["epoch"], size)
                 found.append(Log(row["epoch"], row["node"], size, row["acked"], tree, is_over=True))
         head = self._store.head()
@@ -57,6 +60,15 @@ class SentLog:
             *found,
             Log(head.epoch, head.node, head.size, newest["acked"], head.frontier, is_over=False),
         ]
+
+    def resend(self, epoch: int) -> bool:
+        """Send an epoch that is over again, as far as the hub has lost it; False where there is
+        nothing of it that was not tried."""
+        ours = [row["epoch"] for row in self._store.epochs() if row["node"] == self._keys.node_id]
+        if epoch not in ours[:-1] or epoch in self.lost | self.given_up:
+            return False
+        self.lost.add(epoch)
+        return True
 
     def records(self, epoch: int, first: int, most: int) -> list[tuple[bytes, bytes]]:
         """Records from `first` on, as many as one exchange carries; fewer where some are gone."""

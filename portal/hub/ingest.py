@@ -70,8 +70,12 @@ _STATUSES: dict[str | None, int] = {
 class RefusedError(Exception):
     """The exchange changes nothing in the log; the alarms raised meanwhile are kept."""
 
-    def __init__(self, problem: Problem, detail: str, size: int | None = None) -> None:
+    def __init__(
+        self, problem: Problem, detail: str, size: int | None = None, lost: int | None = None
+    ) -> None:
         super().__init__(detail)
+        self.lost = lost
+        """An earlier epoch that has to come first."""
         self.problem = problem
         self.size = size
         """Up to where both sides have the same, where that is less than the hub has."""
@@ -189,6 +193,7 @@ class Ingest:
             problem=None if problem is None else problem.problem,
             detail="" if problem is None else str(problem),
             head=proof,
+            lost=None if problem is None else problem.lost,
         )
         return head, answer, head.size - size_before
 
@@ -269,7 +274,13 @@ class Ingest:
                 now,
             )
         if new:
-            await self._epochs.look_at(transaction, head, batch.records[-len(new) :], now)
+            lost = await self._epochs.look_at(transaction, head, batch.records[-len(new) :], now)
+            if lost is not None and not batch.exchange.is_all:
+                raise RefusedError(
+                    Problem.BEHIND,
+                    f"The hub has lost records of epoch {lost}; send them first.",
+                    lost=lost,
+                )
             await self._store(transaction, head, batch, len(new), now)
         elif size == 0:
             return None

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from portal import hub_directories, hub_trust, ledger_export, settings, signing
 from portal.domain import ledger_file, note
 from portal.domain.ledger import Flag, Kind, Usage
-from portal.hub_keys import HubKeys, public_of
+from portal.hub_keys import HubKeys
 from portal.hub_trust import HubTrust
 from portal.serve_hub import Hub, HubService
 from portal.store.db.either import HUB_FILE_NAME
@@ -89,8 +89,18 @@ class HubRig:
         asyncio.run(self.hub.close())
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self.run(_cancel_all())
+        self.run(self._buried())
         self._end_loop()
+
+    async def _buried(self) -> None:
+        """Close the sockets of a hub that is dead: it has no database any more."""
+        for server, _ in self.service._web:
+            server.force_exit = True
+        await self.service.stop()
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _end_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -142,13 +152,12 @@ class HubRig:
         """Let a node report, as an approved enrolment does."""
         keys = signing.SigningKeys.read(node.rig.directory)
         self.run(self._enrolled(keys, site))
+        known = self.hub.introduction()
         trust = HubTrust(
             url=self.url,
-            authority=self.keys.ca_pem,
-            cosigner=str(self.cosigner),
-            documents=str(
-                note.Key(self.keys.documents_key_name, note.ED25519, public_of(self.keys.documents))
-            ),
+            authority=known["authority"],
+            cosigner=known["cosigner"],
+            documents=known["documents"],
             recovery="",
         )
         hub_trust.write(node.rig.directory, trust)
@@ -165,14 +174,7 @@ class HubRig:
     @property
     def cosigner(self) -> note.Key:
         """The key that cosigns."""
-        return note.Key(self.keys.key_name, note.COSIGNATURE, public_of(self.keys.cosigner))
-
-
-async def _cancel_all() -> None:
-    tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+        return self.keys.cosigner_key
 
 
 class VillageRig:
@@ -253,7 +255,10 @@ class VillageRig:
         """What an export of the node to a new file proves with the keys of both."""
         keys = [self.rig.node.signing.key, hub.cosigner]
         await ledger_export.write(
-            self.rig.node.ledger, target, hub_keys=map(str, keys), report=lambda done, of: None
+            self.rig.node.ledger,
+            target,
+            hub_keys=[str(key) for key in keys],
+            report=lambda done, of: None,
         )
         with target.open("rb") as lines:
             return ledger_file.check(lines, signing.verify, trusted=keys)
