@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from portal import cli_serve_hub
+from portal import cli_hub, cli_serve_hub
 from portal.cli_cards import session, voucher
 from portal.cli_devices import device
 from portal.cli_doctor import doctor
@@ -155,6 +155,9 @@ def node() -> None:
 
 
 pesisir.add_command(cli_serve_hub.hub)
+site.add_command(cli_hub.token)
+for word in (cli_hub.enrol, cli_hub.approve, cli_hub.refuse, cli_hub.box):
+    pesisir.add_command(word)
 
 
 @pesisir.command()

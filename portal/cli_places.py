@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from portal import cli_hub
 from portal.errors import UserError
 from portal.terminal import (
     F,
@@ -14,6 +15,8 @@ from portal.terminal import (
     call,
     complete_from,
     details,
+    directory,
+    is_hub,
     json_option,
     show,
     table,
@@ -115,9 +118,28 @@ def _site_text(found: dict[str, Any]) -> str:
 @click.argument("code", metavar="CODE")
 @click.argument("name", metavar="NAME")
 @zone_option(is_required=True)
+@click.option("--group", metavar="NAME", help="Hub: a group of sites, such as a district.")
+@click.option("--power-window", metavar="HOURS", help='Hub: when there is power: "18:00-06:00".')
+@click.option(
+    "--without-node",
+    type=click.Choice(["closed", "open"]),
+    help="Hub: what phones get while the box is away.",
+)
+@click.option("--file", type=click.Path(path_type=Path), help="Hub: where the enrolment file goes.")
 @json_option
-def add_site(code: str, name: str, zone: str, as_json: bool) -> None:
-    """Add a site: a short CODE and the NAME residents see."""
+def add_site(
+    code: str, name: str, zone: str, file: Path | None, as_json: bool, **options: str | None
+) -> None:
+    """Add a site: a short CODE and the NAME residents see.
+
+    In a hub's directory it also prints the token with which the site's box is enrolled.
+    """
+    if is_hub(directory()):
+        made = call("add_site", code=code, name=name, zone=zone, **_given(**options))
+        cli_hub.invitation(made, file, as_json)
+        return
+    if file is not None or _given(**options):
+        raise click.UsageError("these options are for a hub; at a node use: pesisir site set")
     show(call("add_site", code=code, name=name, zone=zone), as_json, _site_text)
 
 
@@ -126,18 +148,28 @@ def add_site(code: str, name: str, zone: str, as_json: bool) -> None:
 @click.option("--name", metavar="NAME", help="The name residents see.")
 @zone_option()
 @_site_options
+@click.option("--group", metavar="NAME", help="Hub: a group of sites, such as a district.")
 @json_option
-def set_site(code: str, as_json: bool, **options: str | None) -> None:
+def set_site(code: str, as_json: bool, group: str | None, **options: str | None) -> None:
     """Change what is named; the rest of the site stays."""
-    show(call("set_site", code=code, changes=_given(**options)), as_json, _site_text)
+    changes = _given(**options)
+    if is_hub(directory()):
+        changes |= _given(group_name=group)
+        show(call("set_site", code=code, changes=changes), as_json, cli_hub.site_text)
+        return
+    if group is not None:
+        raise click.UsageError("--group is for a hub.")
+    show(call("set_site", code=code, changes=changes), as_json, _site_text)
 
 
 @site.command("list")
 @json_option
 def list_sites(as_json: bool) -> None:
-    """List the sites of this node."""
+    """List the sites of this node, or of this hub with what is known of their boxes."""
 
     def text(sites: list[dict[str, Any]]) -> str:
+        if is_hub(directory()):
+            return cli_hub.sites_text(sites)
         return table(
             ["SITE", "NAME", "ZONE", "HELPER", "POWER"],
             [[s["code"], s["name"], s["zone"], s["helper"], s["power_window"]] for s in sites],

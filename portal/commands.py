@@ -5,6 +5,8 @@ They run in the node where one is running (portal/control_server.py), else in th
 process (`run_in_directory`): the same code both ways.
 """
 
+import asyncio
+import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
@@ -15,6 +17,7 @@ from typing import Any
 from portal import (
     backups,
     data_counting,
+    enrolment,
     guest_networks,
     hub_trust,
     ledger_export,
@@ -24,6 +27,7 @@ from portal.admin import Gateway, Site
 from portal.audit import COMMAND_LINE
 from portal.control import Report
 from portal.domain import profile as profiles_domain
+from portal.domain.ledger import Kind
 from portal.domain.profile import Profile
 from portal.errors import UserError
 from portal.node import Node
@@ -101,6 +105,23 @@ async def _set_site(node: Node, arguments: Arguments, report: Report) -> object:
     if words is not None:
         await node.notices.set_lasting(code, words)
     return _site(node, site)
+
+
+# --- the hub
+
+
+async def _new_key(node: Node, arguments: Arguments, report: Report) -> object:
+    """Have the hub take another signing key of this box, and sign with it from now on."""
+    trust = hub_trust.read(node.directory)
+    if trust is None:
+        raise UserError("This box is not enrolled, so no hub knows its key; see: pesisir enrol")
+    old = node.signing
+    fresh = await asyncio.to_thread(
+        enrolment.change_key, node.directory, old, trust, os.urandom, proxy=arguments["proxy"]
+    )
+    node.ledger.append(Kind.KEY, {"old": str(old.key), "new": str(fresh.key)})
+    node.signing = node.ledger.keys = fresh
+    return {"node": fresh.node_id, "key": str(fresh.key)}
 
 
 # --- gateways
@@ -492,6 +513,7 @@ ONLY_IN_SERVICE = frozenset({"gateway_doctor", "disconnect_session", "status"})
 
 TABLE: dict[str, Run] = {
     "sites": _sites,
+    "new_key": _new_key,
     "add_site": _add_site,
     "set_site": _set_site,
     "gateways": _gateways,

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from portal.errors import UserError
+from portal.hub_office_commands import OFFICE_TABLE
 from portal.store.db.either import StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -18,10 +19,12 @@ TABLE: dict[str, HubCommand] = {}
 
 async def execute(hub: "Hub", name: str, arguments: Mapping[str, Any]) -> object:
     """Run a command by its name. Raises UserError."""
-    command = TABLE.get(name)
-    if command is None:
-        raise UserError(f"the hub has no command {name}")
     try:
+        if name in OFFICE_TABLE:
+            return await OFFICE_TABLE[name](hub.office, **arguments)
+        command = TABLE.get(name)
+        if command is None:
+            raise UserError(f"the hub has no command {name}")
         return await command(hub, **arguments)
     except StoreUnavailableError as error:
         raise UserError(str(error)) from error

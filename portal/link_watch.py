@@ -220,6 +220,10 @@ class LinkWatch:
         if self._hub is not None:
             self.hub = self._next(self.hub, await self._probe(self._hub))
 
+    def hub_answered(self, is_up: bool) -> None:
+        """An exchange with the hub tells the same as a look at it, and costs nothing."""
+        self.hub = self._next(self.hub, is_up)
+
     def _next(self, last: Look, is_up: bool) -> Look:
         state, now = UP if is_up else DOWN, self._now()
         is_same = last.state == state and last.since_at is not None

@@ -129,9 +129,11 @@ class Node:
         self.disk = Disk(directory)
         self.admin = Admin(self.store, random_token=secrets.token_urlsafe, now=self.now)
         self.audit = Audit(AuditStore(database))
+        people = OperatorStore(database)
         self.operators = Operators(
-            OperatorStore(database),
+            people,
             self.admin,
+            pins=people,
             now=self.now,
             elapsed_s=self.elapsed_s,
             random_below=secrets.randbelow,
@@ -347,7 +349,7 @@ class Node:
             self.backhaul,
             self.aaa.heard_s,
             probes=settings.backhaul.probes,
-            hub_url=settings.hub.url,
+            hub_url=None,
             now=self.now,
             elapsed_s=self.elapsed_s,
         )
@@ -390,6 +392,7 @@ class Node:
             is_clock_doubtful=lambda: self.clock.is_doubtful,
             first_session_id=lambda: (self.boot << BOOT_SHIFT) + 1,
         )
+        self.hub.sync.on_round = self.link_watch.hub_answered
         self.prints = PrintJobs(
             directory,
             now=self.now,

@@ -10,8 +10,9 @@ import hashlib
 import logging
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from portal import passwords
 from portal.admin import Admin
@@ -70,27 +71,69 @@ class SignInRefused(DeskError):
         self.wait_s = wait_s
 
 
-def _operator(row: Row) -> Operator:
-    columns = dict(row)
+def _operator(row: Mapping[str, Any] | Row) -> Operator:
+    columns: dict[str, Any] = dict(row)
     columns["must_change"] = bool(columns["must_change"])
     return Operator(**columns)
 
 
+class PeopleStore(Protocol):
+    """Where people who may sign in are kept; every change is recorded with it."""
+
+    def operators(self) -> Sequence[Mapping[str, Any] | Row]:
+        """All by name: the fields of Operator."""
+
+    async def add(
+        self,
+        name: str,
+        role: str,
+        site_id: int | None,
+        password_hash: str,
+        must_change: bool,
+        at: int,
+        deed: Deed,
+    ) -> None:
+        """Add somebody whose name is free."""
+
+    async def set_password(
+        self,
+        name: str,
+        password_hash: str,
+        must_change: bool,
+        kept_browser: bytes | None,
+        at: int,
+        deed: Deed,
+    ) -> None:
+        """Set a password; every browser with a PIN but `kept_browser` must ask for it again."""
+
+    async def remove(self, name: str, at: int, deed: Deed) -> None:
+        """Remove somebody."""
+
+    async def record(self, at: int, deed: Deed) -> None:
+        """Write a deed that changes nothing else."""
+
+
 class Operators:
-    """The node's operators, kept in memory, and their sign-ins."""
+    """Who may sign in, in memory, and their sign-ins: a node's operators, a hub's reviewers."""
 
     def __init__(
         self,
-        store: OperatorStore,
-        admin: Admin,
+        store: PeopleStore,
+        admin: Admin | None,
         *,
+        pins: OperatorStore | None = None,
+        roles: Sequence[str] = ROLES,
         now: Callable[[], int],
         elapsed_s: Callable[[], float],
         random_below: Callable[[int], int],
         random_token: Callable[[int], str],
     ):
+        """`admin`: the sites people may be of, None where there are none. `pins`: where browsers
+        are kept in which a PIN is enough, None where it never is."""
         self._store = store
         self._admin = admin
+        self._pins = pins
+        self._roles = tuple(roles)
         self._now = now
         self._elapsed_s = elapsed_s
         self._random_below = random_below
@@ -132,11 +175,13 @@ class Operators:
         async with self._changing:
             if not NAME.fullmatch(name):
                 raise DeskError("operator_name", name=name[:40])
-            if role not in ROLES:
+            if role not in self._roles:
                 raise DeskError("operator_role", role=role[:40])
             if role == "admin" and site is not None:
                 raise DeskError("operator_admin_site")
-            site_id = None if site is None else self._admin.site(site).id
+            if site is not None and self._admin is None:
+                raise DeskError("operator_no_sites")
+            site_id = None if site is None or self._admin is None else self._admin.site(site).id
             if name in self._by_name:
                 raise DeskError("operator_taken", name=name)
             password = passwords.make(self._random_below)
@@ -288,9 +333,9 @@ class Operators:
 
     def browser_of(self, browser: str | None) -> str | None:
         """Whose browser this is, where a PIN is enough; None where the password is needed."""
-        if not browser:
+        if not browser or self._pins is None:
             return None
-        row = self._store.browser(_token_hash(browser))
+        row = self._pins.browser(_token_hash(browser))
         if row is None or row["misses"] >= PIN_MISSES or row["operator"] not in self._by_name:
             return None
         if self._now() - row["last_used_at"] > BROWSER_KEPT_S:
@@ -302,25 +347,25 @@ class Operators:
 
         Raises SignInRefused; from the fifth wrong PIN on the password is needed.
         """
-        name = self.browser_of(browser)
-        if name is None:
+        name, pins = self.browser_of(browser), self._pins
+        if name is None or pins is None:
             raise SignInRefused("pin_over")
         operator = self._by_name[name]
         token_hash = _token_hash(browser)
-        row = self._store.browser(token_hash)
+        row = pins.browser(token_hash)
         assert row is not None
         # Counted first: many tries at once are as many misses.
-        if not await self._store.browser_missed(token_hash, PIN_MISSES):
+        if not await pins.browser_missed(token_hash, PIN_MISSES):
             raise SignInRefused("pin_over")
         if not await self._fits(_pin_text(pin, browser), row["pin_hash"]):
             await self._store.record(
                 self._now(), Deed(name, "sign_in.refused", operator.site_id, name, details="PIN")
             )
             raise SignInRefused("pin" if self.browser_of(browser) is not None else "pin_over")
-        if self._by_name.get(name) != operator or self._store.browser(token_hash) is None:
+        if self._by_name.get(name) != operator or pins.browser(token_hash) is None:
             # Removed, or given a new password, while the PIN was being looked at.
             raise SignInRefused("pin_over")
-        await self._store.browser_used(
+        await pins.browser_used(
             token_hash,
             self._now(),
             Deed(name, "sign_in", operator.site_id, name, details="PIN"),
@@ -333,7 +378,9 @@ class Operators:
         `replaced`: the token it kept until now. Raises DeskError for a PIN that is not six digits,
         too simple or mistyped, and when the password was set anew meanwhile.
         """
-        operator = self.operator(name)
+        operator, pins = self.operator(name), self._pins
+        if pins is None:
+            raise DeskError("pin_over")
         if not PIN.fullmatch(pin):
             raise DeskError("pin_digits")
         if pin != again:
@@ -349,7 +396,7 @@ class Operators:
             if self._by_name.get(name) != operator:
                 # A password that was set anew meanwhile has ended this sign-in.
                 raise DeskError("csrf")
-            await self._store.add_browser(
+            await pins.add_browser(
                 _token_hash(browser),
                 name,
                 pin_hash,
@@ -366,11 +413,13 @@ class Operators:
         deed = None
         if operator is not None:
             deed = Deed(operator.name, "operator.pin", operator.site_id, operator.name, details="-")
-        await self._store.forget_browser(_token_hash(browser), self._now(), deed)
+        if self._pins is not None:
+            await self._pins.forget_browser(_token_hash(browser), self._now(), deed)
 
     async def forget_old_browsers(self) -> None:
         """Forget browsers nobody used for long."""
-        await self._store.forget_old_browsers(self._now() - BROWSER_KEPT_S)
+        if self._pins is not None:
+            await self._pins.forget_old_browsers(self._now() - BROWSER_KEPT_S)
 
     async def record(self, deed: Deed) -> None:
         """Write a deed that changes nothing else."""

@@ -118,6 +118,14 @@ def check(document: Document, admin: Admin) -> None:
         raise ContentError(str(error)) from error
 
 
+def check_form(document: Document) -> None:
+    """Raise ContentError when no node could apply the document, whatever its sites."""
+    try:
+        _check_form(_content(document))
+    except UserError as error:
+        raise ContentError(str(error)) from error
+
+
 def _check_form(content: msgspec.Struct) -> None:
     match content:
         case _Profiles():

@@ -151,6 +151,24 @@ def qr_svg(content: str, level: str = "M") -> str:
     )
 
 
+def qr_lines(content: str) -> list[str]:
+    """A QR code with its quiet zone for a terminal, two rows in a line of half blocks.
+
+    White is drawn and black is left out, as terminals are dark; readers take both.
+    """
+    edge = [[False] * QUIET]
+    rows = [edge[0] + row + edge[0] for row in matrix(content, "M")]
+    blank = [False] * len(rows[0])
+    rows = [*[blank] * QUIET, *rows, *[blank] * QUIET]
+    if len(rows) % 2:
+        rows.append(blank)
+    signs = {(False, False): "\u2588", (False, True): "\u2580", (True, False): "\u2584"}
+    return [
+        "".join(signs.get(pair, " ") for pair in zip(upper, lower, strict=True))
+        for upper, lower in zip(rows[::2], rows[1::2], strict=True)
+    ]
+
+
 def wifi_code(name: str) -> str:
     """What a QR code holds that joins the open network `name`."""
     quoted = "".join(f"\\{sign}" if sign in '\\;,":' else sign for sign in name)

@@ -6,6 +6,7 @@ listen, say "ready"; at the end stop listening, let go.
 
 import asyncio
 import logging
+import secrets
 import signal
 import sys
 import time
@@ -27,6 +28,7 @@ from portal.hub.alarms import Alarms
 from portal.hub.checkpoints import Cosigner
 from portal.hub.documents import Documents
 from portal.hub.ingest import Ingest
+from portal.hub.office import HubOffice
 from portal.hub.sealed import Sealed
 from portal.hub.usage import UsageKeeper
 from portal.hub_directories import open_store
@@ -40,8 +42,11 @@ from portal.store.hub_documents import DocumentStore
 from portal.store.hub_ledger import HubLedgerStore
 from portal.store.hub_sealed import SealedStore
 from portal.store.hub_usage import HubUsageStore
-from portal.web import hub_app
+from portal.web import enrol_api, hub_app
+from portal.web.arrivals import client_address
+from portal.web.diskominfo.app import ReviewApp
 from portal.web.hub_api import HubApi
+from portal.web.text import Texts
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +62,7 @@ class Hub:
     settings: Settings
     keys: HubKeys
     store: HubStore
+    office: HubOffice
     now: Callable[[], int]
     ledger: HubLedgerStore
     usage: HubUsageStore
@@ -73,10 +79,10 @@ class Hub:
         clock = now or (lambda: int(time.time()))
         keys = hub_keys.read(directory)
         store = await open_store(directory, settings, keys, clock())
-        return cls._built(directory, settings, keys, store, clock)
+        return await cls._built(directory, settings, keys, store, clock)
 
     @classmethod
-    def _built(
+    async def _built(
         cls,
         directory: Path,
         settings: Settings,
@@ -100,11 +106,23 @@ class Hub:
             sealed,
             Cosigner(keys.cosigner_key, keys.cosign),
         )
+        office = await HubOffice.open(
+            store,
+            keys,
+            documents,
+            settings.http.url or "",
+            now=now,
+            elapsed_s=time.monotonic,
+            random_bytes=secrets.token_bytes,
+            random_below=secrets.randbelow,
+            random_token=secrets.token_urlsafe,
+        )
         return cls(
             directory,
             settings,
             keys,
             store,
+            office,
             now,
             ledger,
             usage,
@@ -164,7 +182,25 @@ class HubService:
 
     def routes(self) -> list[BaseRoute]:
         """What the hub serves besides health and metrics: each face adds its own here."""
-        return [*self.api.routes()]
+        hub = self.hub
+        review = ReviewApp(
+            hub.office,
+            Texts(),
+            http=hub.settings.http,
+            secret=hub.keys.web_key,
+            elapsed_s=time.monotonic,
+            random_token=secrets.token_urlsafe,
+        )
+        self.review = review
+        return [
+            *self.api.routes(),
+            *enrol_api.routes(
+                hub.office.enrolments,
+                source=lambda request: client_address(request, hub.settings.http.trusted_proxies),
+                elapsed_s=time.monotonic,
+            ),
+            *review.routes(),
+        ]
 
     async def start(self) -> None:
         """Listen everywhere; raises UserError with one plain sentence when that cannot be."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from portal.domain import ledger, note
@@ -100,6 +101,11 @@ class SigningKeys:
     def public(self) -> bytes:
         """The Ed25519 public key."""
         return _public(self.seed)
+
+    @property
+    def exchange_public(self) -> bytes:
+        """The X25519 public key."""
+        return X25519PrivateKey.from_private_bytes(self.exchange).public_key().public_bytes_raw()
 
     @property
     def key(self) -> note.Key:

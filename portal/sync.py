@@ -122,6 +122,8 @@ class Sync:
         self._sentence = ""
         self.running = False
         """Whether an exchange is under way."""
+        self.on_round: Callable[[bool], None] = lambda is_answered: None
+        """Told after each round whether the hub answered."""
 
     # -- for people ------------------------------------------------------------------------
 
@@ -240,6 +242,7 @@ class Sync:
                 await self._back_up(trust, client)
         finally:
             client.close()
+            self.on_round(outcome.then is not None and outcome.then.state.standing != "late")
             self._sentence = outcome.sentence
             if outcome.sentence:
                 self._failed_at = self._clock.now()

@@ -24,6 +24,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _DIRECTORY = "portal.directory"
 DATABASE_NAME = "pesisir.db"
 SETTINGS_NAME = "pesisir.toml"
+HUB_KEYS_NAME = "pesisir.hub.keys"
 
 
 # --- the directory: --dir may stand anywhere between the words of a command
@@ -106,8 +107,18 @@ def existing_directory() -> Path:
         raise control.unusable(path, error) from None
 
 
+def is_hub(path: Path) -> bool:
+    """Whether a hub lives there."""
+    return (path / HUB_KEYS_NAME).exists()
+
+
 def call(command: str, report: control.Report | None = None, /, **arguments: Any) -> Any:
-    """Run a command of portal/commands.py on the data of the directory. Raises UserError."""
+    """Run a command of portal/commands.py on the data of the directory, or of a hub's commands in a
+    hub's directory. Raises UserError."""
+    if is_hub(directory()):
+        from portal import serve_hub
+
+        return serve_hub.call(directory(), command, **arguments)
     path = existing_directory()
 
     async def here(name: str, arguments: Mapping[str, Any], report: control.Report) -> object:

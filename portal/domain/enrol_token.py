@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from portal.domain import six_words
+
 LIFE_S = 7 * 86_400
 SECRET_BITS = 130
 CA_BITS = 100
@@ -90,10 +92,18 @@ def read(text: str) -> Token:
     return Token(_read(body[:parted]), _read(body[parted:]))
 
 
-def proof(key: bytes, *parts: bytes) -> bytes:
-    """What shows that who sends `parts` has the token with this `key`."""
+def proof(key: bytes, node_id: str, signing: bytes, sealing: bytes, ca_der: bytes) -> bytes:
+    """What shows that the box with these public keys, which sees this CA, has the token with this
+    `key`."""
+    parts = (node_id.encode(), signing, sealing, hashlib.sha256(ca_der).digest())
     message = b"pesisir enrol 1\n" + b"".join(len(p).to_bytes(4, "big") + p for p in parts)
     return hmac.digest(key, message, "sha256")
+
+
+def words(signing: bytes, sealing: bytes, ca_der: bytes) -> tuple[str, ...]:
+    """The six words by which a person knows that the box and the hub see the same public keys and
+    the same CA."""
+    return six_words.fingerprint(signing, sealing, hashlib.sha256(ca_der).digest())
 
 
 def _write(value: int, bits: int) -> str:

@@ -324,6 +324,20 @@ def test_mikrotik_asks_names_itself_and_answers_only_inside(place: Place) -> Non
     assert schedule.properties["interval"] == "1m"
 
 
+def test_mikrotik_opens_without_the_node_only_where_the_site_says_so(place: Place) -> None:
+    assert '/system script add name="pesisir-node"' not in place.files("mikrotik")["mikrotik.rsc"]
+    site = place.admin.site("KAMAL")
+    place.admin.sites_by_id[site.id] = replace(site, without_node="open")
+    try:
+        text = place.files("mikrotik")["mikrotik.rsc"]
+    finally:
+        place.admin.sites_by_id[site.id] = site
+    watch = commands(text, "/system script")[-1].properties
+    assert watch["name"] == "pesisir-node"
+    assert "/tool fetch url=" in watch["source"] and "/terms" in watch["source"]
+    assert "/ip hotspot disable" in watch["source"] and "/ip hotspot enable" in watch["source"]
+
+
 def test_mikrotik_leaves_a_node_among_the_guests_alone(place: Place) -> None:
     def pool_and_bound(net: str, node: str) -> tuple[str, list[str], str]:
         text = place.files(

@@ -21,6 +21,7 @@ from portal.web.operator import (
     gateway_doctor,
     gateways,
     home,
+    hub,
     notices,
     online,
     people,
@@ -51,6 +52,7 @@ MODULES: Sequence[Callable[[Desk, House], list[Page]]] = (
     gateway_doctor.pages,
     gateway_actions.pages,
     help_page.pages,
+    hub.pages,
     people.pages,
     audit_page.pages,
 )

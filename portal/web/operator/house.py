@@ -22,7 +22,14 @@ from portal.print_job import PrintJobs
 from portal.sessions import Sessions
 from portal.settings import Settings
 from portal.store.node import NodeStore
+from portal.sync import Sync
 from portal.vouchers import Vouchers
+
+
+class HubSide(Protocol):
+    """What of a node deals with its hub."""
+
+    sync: Sync
 
 
 class House(Protocol):
@@ -50,6 +57,11 @@ class House(Protocol):
     backhaul: Backhaul
     disk: Disk
     elapsed_s: Callable[[], float]
+
+    @property
+    def hub(self) -> HubSide:
+        """What deals with the node's hub."""
+        ...
 
     def now(self) -> int:
         """The node's time in epoch seconds UTC."""

@@ -56,16 +56,22 @@ class Door:
 
     def pages(self) -> list[Page]:
         """The pages behind it."""
+        pin = self._ways.pin
         return [
-            Page(self._ways.sign_out, self.sign_out, Need.SEE, ("POST",), is_before_change=True),
+            *self.password_pages(),
             Page(self._ways.me, self.me, Need.SEE),
-            Page(self._ways.password, self.password, Need.SEE, is_before_change=True),
-            Page(
-                self._ways.password, self.set_password, Need.SEE, ("POST",), is_before_change=True
-            ),
-            Page(self._ways.pin, self.pin, Need.SEE),
-            Page(self._ways.pin, self.set_pin, Need.SEE, ("POST",)),
-            Page(self._ways.pin + "/forget", self.forget_pin, Need.SEE, ("POST",)),
+            Page(pin, self.pin, Need.SEE),
+            Page(pin, self.set_pin, Need.SEE, ("POST",)),
+            Page(pin + "/forget", self.forget_pin, Need.SEE, ("POST",)),
+        ]
+
+    def password_pages(self) -> list[Page]:
+        """Those that every desk has, also one where a PIN is never enough."""
+        own, out = self._ways.password, self._ways.sign_out
+        return [
+            Page(out, self.sign_out, Need.SEE, ("POST",), is_before_change=True),
+            Page(own, self.password, Need.SEE, is_before_change=True),
+            Page(own, self.set_password, Need.SEE, ("POST",), is_before_change=True),
         ]
 
     # -- before the sign-in ----------------------------------------------------------------

@@ -1,7 +1,6 @@
 """Enrol token: what is printed, typed and proved."""
 
 import hashlib
-import hmac
 
 import pytest
 from hypothesis import given
@@ -83,12 +82,25 @@ def test_what_the_hub_keeps_does_not_hold_the_secret() -> None:
 @given(secrets, st.binary(max_size=40), st.binary(max_size=40))
 def test_a_proof_holds_for_what_it_was_made_for_alone(secret: int, one: bytes, two: bytes) -> None:
     key = Token(secret, 0).key
-    made = proof(key, one, two)
+    made = proof(key, "ab", one, two, CA)
     assert len(made) == hashlib.sha256().digest_size
-    assert not hmac.compare_digest(made, proof(key, one + b"x", two))
-    assert not hmac.compare_digest(made, proof(Token(secret ^ 1, 0).key, one, two))
+    assert made == proof(key, "ab", one, two, CA)
+    others = [
+        proof(key, "ab", one + b"x", two, CA),
+        proof(key, "ac", one, two, CA),
+        proof(key, "ab", one, two, CA + b"x"),
+        proof(Token(secret ^ 1, 0).key, "ab", one, two, CA),
+    ]
     if two:
-        assert not hmac.compare_digest(made, proof(key, one + two[:1], two[1:]))
+        others.append(proof(key, "ab", one + two[:1], two[1:], CA))
+    assert made not in others
+
+
+def test_the_words_hold_for_the_keys_and_the_ca() -> None:
+    right = enrol_token.words(b"s" * 32, b"x" * 32, CA)
+    assert right == enrol_token.words(b"s" * 32, b"x" * 32, CA)
+    assert right != enrol_token.words(b"s" * 32, b"x" * 32, CA + b"x")
+    assert right != enrol_token.words(b"s" * 32, b"y" * 32, CA)
 
 
 def test_a_token_lives_for_a_week() -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from html.parser import HTMLParser
 from http.cookies import SimpleCookie
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from portal import passwords
@@ -88,7 +88,8 @@ async def add_operator(
     operators: Operators, name: str, role: str, site: str | None, *, must_change: bool = False
 ) -> None:
     """An operator with the password PASSWORD, without the third of a second each hash takes."""
-    site_id = None if site is None else operators._admin.site(site).id
+    admin = operators._admin
+    site_id = None if site is None or admin is None else admin.site(site).id
     deed = Deed("test", "operator.add", site_id, name)
     await operators._store.add(name, role, site_id, _HASH, must_change, operators._now(), deed)
     operators._by_name = {row["name"]: _read(row) for row in operators._store.operators()}
@@ -185,10 +186,20 @@ def forms_of(page: Page) -> list[Form]:
     return found
 
 
+class Desked(Protocol):
+    """What a person signs in at."""
+
+    @property
+    def desk_url(self) -> str: ...
+
+
 class Person(Browser):
     """An operator's browser: keeps cookies, follows redirects, fills in forms."""
 
-    def __init__(self, desk: Desk, name: str, source: str = "127.0.0.1") -> None:
+    root = "/operator"
+    """What the paths begin with that the cookies are for."""
+
+    def __init__(self, desk: "Desked", name: str, source: str = "127.0.0.1") -> None:
         super().__init__(source)
         self.desk = desk
         self.name = name
@@ -204,7 +215,7 @@ class Person(Browser):
         """One request to the desk, a path or a whole address; no redirect is followed."""
         address = urljoin(self.desk.desk_url, url)
         sent = dict(headers or {})
-        if self.cookies and urlsplit(address).path.startswith("/operator"):
+        if self.cookies and urlsplit(address).path.startswith(self.root):
             sent["cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         page = super().request(method, address, body, sent)
         for line in page.headers.get_all("set-cookie") or []:
@@ -257,6 +268,6 @@ class Person(Browser):
 
     def csrf(self) -> str:
         """The token of this sign-in's forms."""
-        page = self.get("/operator/me")
+        page = self.get(f"{self.root}/me")
         pairs = dict(pair for form in Forms(page.html).forms for pair in form.fields)
         return pairs["csrf"]

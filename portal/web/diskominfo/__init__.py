@@ -1,0 +1,1 @@
+"""The office's pages at the hub, under /review: sites, hours, usage, boxes, documents, alarms."""

@@ -1,0 +1,84 @@
+"""Console: what the office's pages share.
+
+The desk's machinery (sign-ins, forms, tokens, notices, languages) under /review, with the office as
+its one place. Pages say until when their data goes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from zoneinfo import ZoneInfo
+
+from starlette.responses import Response
+
+from portal.hub.office import HubOffice
+from portal.hub.review import SiteView
+from portal.web.operator.desk import Desk, NotHere, Page, Visit
+from portal.web.operator.ways import Ways
+from portal.web.text import Translator
+
+SITES = "/review/"
+USAGE = "/review/usage"
+BOXES = "/review/boxes"
+DOCUMENTS = "/review/documents"
+ALARMS = "/review/alarms"
+AUDIT = "/review/audit"
+
+WAYS = Ways(
+    root="/review",
+    cookie="pesisir_review",
+    nav=(
+        (SITES, "review.nav.sites"),
+        (USAGE, "review.nav.usage"),
+        (ALARMS, "review.nav.alarms"),
+        (BOXES, "review.nav.boxes"),
+        (DOCUMENTS, "review.nav.documents"),
+        (AUDIT, "review.nav.audit"),
+        ("/review/me", "nav.me"),
+    ),
+    name="review.name",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """What a page module is given."""
+
+    desk: Desk
+    office: HubOffice
+
+
+Module = Callable[[Console], list[Page]]
+"""What each page module exports as `pages`."""
+
+
+async def site_of(console: Console, visit: Visit) -> SiteView:
+    """The site in the path; raises NotHere."""
+    site = await console.office.review.site(str(visit.request.path_params["code"]))
+    if site is None:
+        raise NotHere
+    return site
+
+
+def until(t: Translator, at: int | None, now: int, zone: ZoneInfo) -> str:
+    """Until when data goes, in words: "data sampai ..."."""
+    return t("review.until_none") if at is None else t("review.until", at=t.moment(at, now, zone))
+
+
+def day_text(t: Translator, day: date) -> str:
+    """A date in digits."""
+    return day.strftime("%d/%m/%Y")
+
+
+def read_day(text: str, fallback: date) -> date:
+    """A date as a form sends it (ISO); `fallback` for anything else."""
+    try:
+        return date.fromisoformat(text) if text else fallback
+    except ValueError:
+        return fallback
+
+
+def attachment(response: Response, name: str) -> Response:
+    """Let a browser keep the answer as a file of this name, which has safe signs only."""
+    response.headers["content-disposition"] = f'attachment; filename="{name}"'
+    return response
