@@ -56,6 +56,7 @@ class Clock(Protocol):
 
 _NOT_ABOUT_THE_LOG: Final = (
     wire.Problem.BEHIND,
+    wire.Problem.GAP,
     wire.Problem.PENDING,
     wire.Problem.UNKNOWN,
     wire.Problem.COUNTER,
@@ -226,6 +227,7 @@ class Sync:
     async def _round(self) -> Outcome:
         outcome = Outcome()
         self._is_all = False
+        self._log.resent.clear()
         trust = self._trust()
         if trust is None:
             outcome.sentence = "this node has no hub; it gets one with: pesisir enrol"
@@ -308,7 +310,8 @@ class Sync:
         if answer.cosignature is not None and whole is None:
             await self._keep_evidence("hub_lies", checkpoint, answer.cosignature)
         # Of an epoch that is over the hub may have what this box has forgotten.
-        size = min(answer.size, head.size) if head.is_over else answer.size
+        is_clipped = head.is_over and reply.status == 200
+        size = min(answer.size, head.size) if is_clipped else answer.size
         then = exchange.answered(
             self._state,
             sent,
@@ -449,7 +452,8 @@ class Sync:
 
     async def _go_on_after(self, answer: wire.Answer, sent: Sent) -> None:
         """An older disk is in this box: begin an epoch that names what the hub has seen last."""
-        is_fork = answer.problem == wire.Problem.FORK
+        # What the hub has of this epoch, or of later ones, is from a future that the box forgot.
+        is_fork = answer.problem in (wire.Problem.FORK, wire.Problem.EPOCH)
         within = sent.first <= answer.size <= sent.first + sent.count
         await self._ledger.open_epoch(
             answer.head,

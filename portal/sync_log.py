@@ -35,6 +35,8 @@ class SentLog:
         """Epochs that are over and of which the hub wants no more."""
         self.lost: set[int] = set()
         """Epochs that are over and of which the hub, which once had them, has lost records."""
+        self.resent: set[int] = set()
+        """Those of them that were sent again in this round."""
         self.known: tuple[int, merkle.Frontier] | None = None
         """The tree up to where the hub is, of an epoch."""
 
@@ -62,13 +64,14 @@ class SentLog:
         ]
 
     def resend(self, epoch: int) -> bool:
-        """Send an epoch that is over again, as far as the hub has lost it; False where there is
-        nothing of it that was not tried."""
+        """Send an epoch that is over again, and those before it, as far as the hub has lost them;
+        False where all that there is has been sent in this round."""
         ours = [row["epoch"] for row in self._store.epochs() if row["node"] == self._keys.node_id]
-        if epoch not in ours[:-1] or epoch in self.lost | self.given_up:
-            return False
-        self.lost.add(epoch)
-        return True
+        wanted = {each for each in ours[:-1] if each <= epoch} - self.resent
+        self.lost |= wanted
+        self.resent |= wanted
+        self.given_up -= wanted
+        return bool(wanted)
 
     def records(self, epoch: int, first: int, most: int) -> list[tuple[bytes, bytes]]:
         """Records from `first` on, as many as one exchange carries; fewer where some are gone."""

@@ -177,9 +177,15 @@ def answered(
 
 
 def _accepted(state: State, sent: Sent, answer: Answered, log_size: int) -> Then:
-    if answer.size > log_size:
+    if answer.size > log_size and not sent.count:
         # More than there is: only a log of another box can be so long.
         return _retry(state, "refused")
+    if answer.size > log_size:
+        # An older disk whose records the hub has, and more: the checkpoint of the whole log, which
+        # goes next, makes the hub say so.
+        acked = max(state.acked, sent.size) if answer.is_cosigned else state.acked
+        now = replace(state, size=answer.size, acked=acked, failures=0, standing="well")
+        return Then(now, is_again=True)
     is_behind = answer.size < state.acked
     is_before = is_behind and answer.size < sent.first
     if sent.count and answer.size < sent.first + sent.count and not is_before:

@@ -164,6 +164,7 @@ class Ingest:
                 raise RefusedError(
                     Problem.EPOCH,
                     f"Epoch {exchange.epoch} is over: the hub knows epoch {newest.epoch}.",
+                    await self._same(transaction, head, batch),
                 )
             if await self._is_behind(transaction, head, batch, now):
                 problem = RefusedError(
@@ -196,6 +197,19 @@ class Ingest:
             lost=None if problem is None else problem.lost,
         )
         return head, answer, head.size - size_before
+
+    async def _same(self, transaction: HubTransaction, head: HubHead, batch: Batch) -> int:
+        """Up to where the batch has the records that the hub has."""
+        end = min(head.size, batch.end)
+        if end <= batch.first:
+            return head.size
+        known = await self._ledger.leaves(transaction, head.node_id, head.epoch, batch.first, end)
+        same = 0
+        for ours, theirs in zip(known, batch.leaves, strict=False):
+            if ours != theirs:
+                break
+            same += 1
+        return batch.first + same
 
     # --- a hub that has lost records
 
