@@ -13,6 +13,7 @@ from portal.sessions import Live
 from portal.store.actions import ActionStore
 from portal.store.batch import Batch
 from portal.store.db import Row
+from portal.store.ledger import Rule
 from radius.dynauth import Outcome
 
 DISCONNECT, COA = "disconnect", "coa"
@@ -174,14 +175,15 @@ class Attempts:
                 found[attempt.number] = attempt
         return sorted(found.values(), key=lambda one: -one.number)[:limit]
 
-    async def forget_before(self, at: int) -> int:
+    async def forget_before(self, rule: Rule) -> int:
         """Drop what was asked before a moment; return how many rows."""
+        at = rule.before_at
         for key, attempt in list(self._newest.items()):
             if attempt.asked_at < at:
                 del self._newest[key]
         while self.of_people and self.of_people[0].asked_at < at:
             self.of_people.popleft()
-        return await self._store.forget_before(at)
+        return await self._store.forget_before(rule)
 
     def _read(self, row: Row) -> Attempt:
         voucher_id = row["voucher_id"]

@@ -1,6 +1,6 @@
 """Backups: everything a node is, in one file, and the way back.
 
-A backup is a tar file of pesisir.db, pesisir.keys, pesisir.toml and, last, backup.json with the
+A backup is a tar file of pesisir.db, the keys, pesisir.toml and, last, backup.json with the
 time and the SHA-256 of each: a file that was cut short or changed is found out before anything is
 touched. It holds the keys, so it is as secret as the node's directory.
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from portal import keys as node_keys
+from portal import signing
 from portal.control import Report
 from portal.errors import UserError
 from portal.health import NIGHTLY_DIRECTORY
@@ -32,7 +33,8 @@ FORMAT = 1
 NIGHTLY_KEPT = 3
 _CHUNK_OCTETS = 1 << 20
 _UNFINISHED_S = 86_400
-_MEMBERS = (db.FILE_NAME, node_keys.FILE_NAME, SETTINGS_NAME)
+_MEMBERS = (db.FILE_NAME, node_keys.FILE_NAME, signing.FILE_NAME, SETTINGS_NAME)
+_MAY_MISS = (signing.FILE_NAME, SETTINGS_NAME)
 
 
 # --- writing
@@ -79,7 +81,7 @@ def _pack(directory: Path, copy: Path, target: Path, made_at: int, report: Repor
             about: dict[str, Any] = {"format": FORMAT, "made_at": made_at, "sha256": {}}
             for name in _MEMBERS:
                 source = copy if name == db.FILE_NAME else directory / name
-                if name == SETTINGS_NAME and not source.exists():
+                if name in _MAY_MISS and not source.exists():
                     continue
                 about["sha256"][name] = _add(
                     tar, name, source, made_at, report if name == db.FILE_NAME else None
@@ -195,9 +197,12 @@ def restore(
             except (db.DatabaseError, ValueError) as error:
                 raise UserError(f"The database in {file} cannot be used: {error}.") from error
             _sync(fresh)
-            kept = _put_aside(directory, kept_suffix())
+            is_same_box = _is_same_box(directory, scratch)
+            kept = _put_aside(directory, kept_suffix(), with_signing=not is_same_box)
             # The keys first: a database without keys is refused, keys without one are harmless.
             os.replace(scratch / node_keys.FILE_NAME, directory / node_keys.FILE_NAME)
+            if not is_same_box and (scratch / signing.FILE_NAME).exists():
+                os.replace(scratch / signing.FILE_NAME, directory / signing.FILE_NAME)
             has_settings = (scratch / SETTINGS_NAME).exists()
             is_setting = has_settings and not (directory / SETTINGS_NAME).exists()
             if is_setting:
@@ -270,6 +275,8 @@ def _copy(content: Any, path: Path) -> str:
 def _check_contents(file: Path, scratch: Path) -> None:
     """Raise UserError when what was unpacked could not be served."""
     node_keys.read(scratch)
+    with suppress(FileNotFoundError):
+        signing.SigningKeys.read(scratch)
     fresh = scratch / db.FILE_NAME
     fault = db.check_file(fresh)
     if fault is not None:
@@ -283,7 +290,20 @@ def _check_contents(file: Path, scratch: Path) -> None:
         )
 
 
-def _put_aside(directory: Path, suffix: str) -> list[str]:
+def _is_same_box(directory: Path, scratch: Path) -> bool:
+    """Whether the box has its own signing keys already, perhaps newer than those of the backup; a
+    backup without any leaves the box what it has."""
+    try:
+        own = signing.SigningKeys.read(directory)
+    except (FileNotFoundError, UserError):
+        return False
+    try:
+        return signing.SigningKeys.read(scratch).node_id == own.node_id
+    except FileNotFoundError:
+        return True
+
+
+def _put_aside(directory: Path, suffix: str, *, with_signing: bool) -> list[str]:
     """Rename the data of before; return the new names."""
     kept = []
     for name in (db.FILE_NAME, f"{db.FILE_NAME}-wal", f"{db.FILE_NAME}-shm"):
@@ -293,11 +313,12 @@ def _put_aside(directory: Path, suffix: str) -> list[str]:
             aside = directory / name.replace(db.FILE_NAME, f"{db.FILE_NAME}.{suffix}")
             os.rename(path, aside)
             kept.append(str(aside))
-    keys = directory / node_keys.FILE_NAME
-    if keys.exists():
-        aside = directory / f"{node_keys.FILE_NAME}.{suffix}"
-        os.rename(keys, aside)
-        kept.append(str(aside))
+    for name in (node_keys.FILE_NAME, *((signing.FILE_NAME,) if with_signing else ())):
+        keys = directory / name
+        if keys.exists():
+            aside = directory / f"{name}.{suffix}"
+            os.rename(keys, aside)
+            kept.append(str(aside))
     return kept
 
 

@@ -12,13 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from portal import backups, control, passwords, recovery_sheet, settings
+from portal import backups, control, passwords, recovery_sheet, settings, signing
 from portal import keys as node_keys
 from portal.admin import Admin
 from portal.audit import COMMAND_LINE
 from portal.control import Report
 from portal.errors import UserError
 from portal.operators import NAME as OPERATOR_NAME
+from portal.signing import SigningKeys
 from portal.store import db
 from portal.store.audit import Deed
 from portal.store.db import Database, DatabaseError, DatabaseUnusableError
@@ -71,6 +72,10 @@ def make(
             place = (code, name, zone or DEFAULT_ZONE)
             asyncio.run(_fill(unfinished, *place, admin, password, must_change, now))
             node_keys.write(directory, node_keys.make(secrets.token_bytes))
+            # A box that is enrolled while it is still blank has its signing keys already.
+            if not (directory / signing.FILE_NAME).exists():
+                made.append(directory / signing.FILE_NAME)
+                SigningKeys.make(secrets.token_bytes).write(directory)
             file = directory / settings.FILE_NAME
             if not file.exists():
                 made.append(file)

@@ -6,6 +6,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from portal import hub_backups, hub_check
 from portal.errors import UserError
 from portal.hub_office_commands import OFFICE_TABLE
 from portal.store.db.either import StoreUnavailableError
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from portal.serve_hub import Hub
 
 HubCommand = Callable[..., Awaitable[Any]]
-TABLE: dict[str, HubCommand] = {}
+TABLE: dict[str, HubCommand] = {"backup": hub_backups.write, "check": hub_check.command}
 
 
 async def execute(hub: "Hub", name: str, arguments: Mapping[str, Any]) -> object:

@@ -5,7 +5,8 @@ Sessions are told when they end and at midnight, never at an interim update. Wha
 session is what no earlier one said, so that sums over records are sums of usage.
 """
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -30,6 +31,7 @@ from portal.reports import TERMINATE_CAUSES
 from portal.sessions import Live, Sessions
 from portal.signing import SigningKeys
 from portal.store.batch import Batch
+from portal.store.db import Row
 from portal.store.ledger import (
     Entry,
     Head,
@@ -71,6 +73,8 @@ class Ledger:
         self._pseudonyms = pseudonyms
         self._now = now
         self._soon = soon
+        self.is_restored = False
+        """Whether an older disk was put back before this start."""
         self._entries: list[Entry] = []
         self._day_ends: dict[int, tuple[str, int]] = {}
         """Site -> its zone and the end of its day."""
@@ -189,8 +193,8 @@ class Ledger:
             started_ago_s=max(0, at - session.started_at),
             duration_s=max(0, piece.session_time_s),
             counted_s=max(0, piece.counted_s),
-            input_octets=piece.input_octets,
-            output_octets=piece.output_octets,
+            input_octets=max(0, piece.input_octets),
+            output_octets=max(0, piece.output_octets),
             cause=0 if session.end_cause is None else CAUSES.get(session.end_cause, OTHER_CAUSE),
         )
         mark_told(session)
@@ -227,10 +231,17 @@ class Ledger:
         head = self.store.head()
         if head is None and "epoch_parent" in box:
             await self.open_epoch(box["epoch_parent"], REPLACED, replayed_below=first_session_id)
+        elif "must_open_epoch" in box:
+            known = json.loads(box["must_open_epoch"])
+            self.is_restored = True
+            await self.open_epoch(
+                known["parent"] or self._parent(),
+                RESTORED,
+                replayed_below=first_session_id,
+                above=known["above"],
+            )
         elif head is None:
             await self.open_epoch(None, FIRST_START, replayed_below=0)
-        elif "must_open_epoch" in box:
-            await self.open_epoch(self._parent(), RESTORED, replayed_below=first_session_id)
         elif head.node != self.keys.node_id:
             # The other box may have gone on for a while.
             await self.open_epoch(self._parent(), NEW_KEY, replayed_below=first_session_id)
@@ -246,15 +257,17 @@ class Ledger:
         *,
         replayed_below: int,
         replay_from: int | None = None,
+        above: int = -1,
     ) -> None:
         """Begin a new epoch that goes on from `parent`, the last checkpoint the hub is known to
         have cosigned.
 
         Sessions with an id under `replayed_below` may be told for the second time; what the present
         epoch has from record `replay_from` on is told again, since the hub has other records there.
+        `above`: an epoch that is known to be taken.
         """
         head, now = self.store.head(), self._now()
-        epochs = [-1 if head is None else head.epoch]
+        epochs = [above, -1 if head is None else head.epoch]
         if parent is not None:
             text = note.parse_note(parent).text
             epochs.append(parse_origin(note.parse_checkpoint(text).origin)[1])
@@ -267,9 +280,7 @@ class Ledger:
             "from": now,
         }
         entries = [Entry(Kind.EPOCH, now, payload), *self._all_config(now)]
-        if head is not None and replay_from is not None:
-            entries += await self._again(head.epoch, replay_from)
-        await self.store.open(opening, entries)
+        await self.store.open(opening, entries, self._again)
 
     def _all_config(self, now: int) -> list[Entry]:
         """What every number stands for, so that an epoch explains itself."""
@@ -288,11 +299,11 @@ class Ledger:
             ),
         ]
 
-    async def _again(self, epoch: int, first: int) -> list[Entry]:
+    def _again(self, rows: Sequence[Row]) -> list[Entry]:
         entries = []
-        for row in await self.store.bodies(epoch, first, 1_000_000):
-            record = None if row["public"] is None else decode(row["public"])
-            if record is None or record.kind == Kind.EPOCH:
+        for row in rows:
+            record = decode(row["public"])
+            if record.kind == Kind.EPOCH:
                 continue
             payload, day = record.payload, 0
             if isinstance(payload, Usage):

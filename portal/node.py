@@ -9,7 +9,6 @@ import logging
 import os
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,17 +25,17 @@ from portal.complaints import Complaints
 from portal.devices import Devices
 from portal.disconnects import Disconnects
 from portal.doctor import Doctor
-from portal.domain.clock import Clock
-from portal.domain.ledger import ClockQuality, Kind
 from portal.door import Door
 from portal.errors import UserError
 from portal.grants import Grants
 from portal.health import OUTAGES_KEPT_S, Backhaul, Disk, newest_backup_at
 from portal.history import History
 from portal.hub_side import HubSide
-from portal.ledger import Ledger
+from portal.ledger import RESTORED, Ledger
+from portal.ledger_hours import Hours
 from portal.link_watch import LinkWatch
 from portal.misses import Misses
+from portal.node_clock import Clocks, NodeClock
 from portal.notices import Notices
 from portal.online import Online
 from portal.operators import Operators
@@ -75,21 +74,8 @@ STALE_EVERY_S = 15.0
 SETTLE_EVERY_S = 30.0
 CLOCK_SAVED_EVERY_S = 300.0
 FORGET_EVERY_S = 3600.0
-CLOCK_READ_EVERY_S = 0.01
 BOOT_SHIFT = 32
 """A session id is the boot number and a count: unique without asking the disk."""
-
-
-@dataclass(frozen=True, slots=True)
-class Clocks:
-    """Where time is read. `serve` has the real ones; tests move a number."""
-
-    system_at: Callable[[], float]
-    """The system clock, epoch seconds UTC."""
-    elapsed_s: Callable[[], float]
-    """Seconds that nobody can set, sleep included."""
-    is_synchronised: Callable[[], bool]
-    """Whether a time service vouches for the system clock."""
 
 
 class Node:
@@ -108,7 +94,6 @@ class Node:
         """What the listeners with TLS serve, None without one."""
         """Where phones could listen to what is typed at the desk."""
         self.store = NodeStore(database)
-        self._clocks = clocks
         self.elapsed_s = clocks.elapsed_s
         self._database = database
         self._tasks: list[asyncio.Task[None]] = []
@@ -119,13 +104,13 @@ class Node:
 
         box = self.store.box()
         self.boot = int(box.get("boot", "0"))
-        self.clock = Clock.start(
-            clocks.system_at(),
-            clocks.elapsed_s(),
-            max(float(box.get("clock_at", "0")), self.store.newest_evidence_at()),
-        )
-        self._read_s = float("-inf")
-        self._now = 0
+        known_at = max(float(box.get("clock_at", "0")), self.store.newest_evidence_at())
+        self.time = NodeClock(clocks, known_at)
+        self.clock, self.now = self.time.clock, self.time.now
+        self._alive_at = int(known_at)
+        """When the node was last known to run."""
+        self._is_cut = self.boot > 0 and not box.get("stopped_at")
+        self._is_serving = False
         self.disk = Disk(directory)
         self.admin = Admin(self.store, random_token=secrets.token_urlsafe, now=self.now)
         self.audit = Audit(AuditStore(database))
@@ -148,7 +133,7 @@ class Node:
         self.ledger = Ledger(
             LedgerStore(
                 database,
-                stamp=lambda: Stamp(self.boot, self.clock_quality()),
+                stamp=lambda: Stamp(self.boot, self.time.quality()),
                 random_octets=os.urandom,
             ),
             self.signing,
@@ -375,8 +360,28 @@ class Node:
             self.accounts,
             complaints,
             self.attempts,
-            days=settings.privacy.personal_days,
+            self.ledger,
+            self.pseudonyms,
+            personal_days=settings.privacy.personal_days,
+            complaint_days=settings.privacy.complaint_days,
+            session_months=settings.privacy.session_months,
+            has_hub=settings.hub.url is not None,
             now=self.now,
+        )
+        self.hours = Hours(
+            self.ledger,
+            self.admin,
+            self.backhaul,
+            self.disk,
+            self.clock,
+            directory,
+            version=version("pesisir"),
+            now=self.now,
+            elapsed_s=self.elapsed_s,
+            clock_quality=self.time.quality,
+            save_clock=self._clock_changed,
+            heard_s=lambda: self.aaa.heard_s,
+            online=lambda: len(self.sessions),
         )
         self.hub = HubSide(
             directory,
@@ -432,6 +437,11 @@ class Node:
             node = cls(directory, settings, clocks, database)
             first_id = ((node.boot + 1) << BOOT_SHIFT) + 1
             await node.ledger.begin(node.store.box(), first_session_id=first_id)
+            try:
+                await node.vouchers.remove_unfinished()
+            except DatabaseError as error:
+                # On a full disk the node starts; nobody sees what is left.
+                log.warning("unfinished_batch_not_removed error=%s", error)
         except BaseException as error:
             await database.close()
             trouble = db.trouble(error)
@@ -453,6 +463,9 @@ class Node:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.renewals.stop()
         await self.disconnects.stop()
+        if self._is_serving:
+            now = str(self.now())
+            self._box_changes += [("clock_at", now), ("stopped_at", now)]
         await self.commit.stop()
         await self._database.close()
 
@@ -460,11 +473,14 @@ class Node:
         """Count a boot and start the tasks in the background; before the first packet."""
         self.boot += 1
         self._box_changes.append(("boot", str(self.boot)))
-        self.ledger.append(Kind.BOOT, {"version": version("pesisir")})
+        self._box_changes.append(("stopped_at", ""))
+        loss = "power cut" if self._is_cut else None
+        self.hours.booted(self._alive_at, RESTORED if self.ledger.is_restored else loss)
         self.backhaul.end_unfinished(self.now())
         self.accounts.preload(self.now())
         if not await self.commit.now():
             raise UserError(f"The database in {self.directory} cannot be written; see the log.")
+        self._is_serving = True
         if not await asyncio.to_thread(self.disk.take_ballast):
             log.warning("ballast_missing free_octets=%d", self.disk.free_octets())
         for name, work in (
@@ -477,22 +493,6 @@ class Node:
             ("hub", self.hub.sync.run()),
         ):
             self._tasks.append(asyncio.get_running_loop().create_task(work, name=name))
-
-    # -- time ------------------------------------------------------------------------------
-
-    def now(self) -> int:
-        """The node's time in epoch seconds UTC; never runs backwards."""
-        elapsed_s = self._clocks.elapsed_s()
-        if not 0 <= elapsed_s - self._read_s < CLOCK_READ_EVERY_S:
-            self._read_s = elapsed_s
-            self._now = int(
-                self.clock.read(
-                    self._clocks.system_at(),
-                    elapsed_s,
-                    is_synchronised=self.clock.is_doubtful and self._clocks.is_synchronised(),
-                )
-            )
-        return self._now
 
     # -- what the parts tell each other ----------------------------------------------------
 
@@ -542,15 +542,6 @@ class Node:
             self._login_bases.append((login_base, gateway_id))
             self.commit.soon()
 
-    def clock_quality(self) -> ClockQuality:
-        """How far the node's time can be trusted."""
-        if self.clock.is_unset:
-            return ClockQuality.UNSET
-        if self.clock.is_doubtful:
-            return ClockQuality.DOUBTFUL
-        is_vouched_for = self._clocks.is_synchronised()
-        return ClockQuality.SYNCHRONISED if is_vouched_for else ClockQuality.RUNNING
-
     def _commit_failed(self, error: Exception) -> None:
         self.ledger.commit_failed()
         self.disk.found_full(error)
@@ -581,14 +572,17 @@ class Node:
 
     async def _sweep(self) -> None:
         self.accounting.close_stale()
-        self.ledger.slice(self.now())
         self.renewals.sweep()
         self.tickets.forget_old(self.elapsed_s())
         self.doctor.forget_old()
         self.disk.look()
+        await self.hours.look()
 
     async def _sweep_prints(self) -> None:
         self.prints.sweep()
+
+    def _clock_changed(self) -> None:
+        self._box_changes.append(("clock_at", str(self.now())))
 
     async def _save_clock(self) -> None:
         self._box_changes.append(("clock_at", str(self.now())))

@@ -20,7 +20,8 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 from portal import directories, settings
 from portal.errors import UserError
-from portal.node import Clocks, Node
+from portal.node import Node
+from portal.node_clock import Clocks
 from portal.practice_dialects import DIALECTS, Dialect, Door, Station
 from portal.practice_played import PlayedGateway, without_gigawords
 from portal.serve import Service, real_clocks

@@ -5,19 +5,20 @@ card has another name next month, and a name whose mapping was erased belongs to
 """
 
 from collections.abc import Callable
-from datetime import datetime
-from zoneinfo import ZoneInfo
+from datetime import UTC, datetime, tzinfo
 
 from portal.domain.ledger import PSEUDONYM_OCTETS
 from portal.store.batch import Batch
+from portal.store.ledger import Rule
 from portal.store.pseudonyms import PseudonymStore
 
 NOBODY = bytes(PSEUDONYM_OCTETS)
 """For a session of no card: it counts for nobody."""
 KEPT = 20_000
+DAY_S = 86_400
 
 
-def month_of(at: int, zone: ZoneInfo) -> int:
+def month_of(at: int, zone: tzinfo) -> int:
     """The month of an instant in a zone, counted from year 0."""
     local = datetime.fromtimestamp(at, zone)
     return local.year * 12 + local.month - 1
@@ -47,9 +48,13 @@ class Pseudonyms:
         self._known[key] = name
         return name
 
-    def forget_before(self, month: int) -> None:
-        """Let go of names of earlier months, after they were erased on disk."""
+    async def forget(self, rule: Rule) -> int:
+        """Erase whose the names of months were that ended before a moment; return how many."""
+        # A day earlier the month has ended in every zone.
+        month = month_of(rule.before_at - DAY_S, UTC)
+        gone = await self._store.forget(month, rule)
         self._known = {key: name for key, name in self._known.items() if key[1] >= month}
+        return gone
 
     def collect(self, batch: Batch) -> Callable[[bool], None]:
         """Put new names into a batch; call the result with whether it was committed."""

@@ -27,7 +27,7 @@ BACKUP, DELTA = "backup", "delta"
 FORMAT: Final = 1
 MOST_DELTA_OCTETS: Final = 60_000
 """What is longer (a new sheet of a thousand cards) waits for the backup."""
-SLACK_S: Final = 120
+SLACK_S: Final = 10
 """A delta begins a little before the last one ended: to tell something twice is harmless."""
 _MOST_OCTETS: Final = 200_000_000
 

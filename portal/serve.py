@@ -31,7 +31,8 @@ from portal.desk_listeners import LOOPBACK, DeskListeners
 from portal.domain.quota import day_ordinal, day_text
 from portal.errors import UserError
 from portal.metrics import NodeCollector
-from portal.node import Clocks, Node
+from portal.node import Node
+from portal.node_clock import Clocks
 from portal.opennds import Opennds
 from portal.served_address import own_url
 from portal.served_certificate import ServedCertificate
@@ -40,7 +41,7 @@ from portal.settings import Settings
 from portal.web import app as web_app
 from portal.web.arrivals import client_address
 from portal.web.operator.app import DeskApp
-from portal.web.text import Texts
+from portal.web.text import installed
 from radius.nas.opennds import FAMILY as OPENNDS
 from radius.server import Server
 
@@ -119,7 +120,7 @@ class Service:
         node.certificate = self._certificate_to_serve()
         sockets = [(listen, http_listeners.bind(listen)) for listen in settings.http.listen]
         desk_sockets = self._desk_sockets()
-        texts = Texts()
+        texts = installed()
         self.desk = DeskApp(node, texts, random_token=secrets.token_urlsafe)
         registry = CollectorRegistry()
         registry.register(NodeCollector(node, self.radius.stats))

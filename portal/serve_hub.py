@@ -10,6 +10,7 @@ import secrets
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,12 +28,16 @@ from portal.control_server import ControlServer
 from portal.hub.alarms import Alarms
 from portal.hub.checkpoints import Cosigner
 from portal.hub.documents import Documents
+from portal.hub.forgetting import FORGOTTEN
 from portal.hub.ingest import Ingest
 from portal.hub.office import HubOffice
+from portal.hub.proof import Proof
+from portal.hub.retention import TABLES, Retention
 from portal.hub.sealed import Sealed
 from portal.hub.usage import UsageKeeper
 from portal.hub_directories import open_store
 from portal.hub_keys import HubKeys
+from portal.hub_metrics import HubCollector, HubFigures
 from portal.served_certificate import ServedCertificate
 from portal.settings import Settings, load_for_hub
 from portal.store.db.either import StoreUnavailableError
@@ -46,11 +51,12 @@ from portal.web import enrol_api, hub_app
 from portal.web.arrivals import client_address
 from portal.web.diskominfo.app import ReviewApp
 from portal.web.hub_api import HubApi
-from portal.web.text import Texts
+from portal.web.text import installed
 
 log = logging.getLogger(__name__)
 
-STOP_WITHIN_S = 8.0
+SILENT_AFTER_S = 86_400
+TIDIED_EVERY_S = 600.0
 CERTIFICATE_LOOKED_AT_EVERY_S = 3600.0
 
 
@@ -70,6 +76,8 @@ class Hub:
     documents: Documents
     sealed: Sealed
     ingest: Ingest
+    retention: Retention
+    proof: Proof
 
     @classmethod
     async def open(
@@ -97,6 +105,8 @@ class Hub:
             DocumentStore(database), store, keys.documents_key, keys.sign_document
         )
         sealed = Sealed(SealedStore(database), store, ledger)
+        cosigner = Cosigner(keys.cosigner_key, keys.cosign)
+        months = settings.privacy.session_months
         ingest = Ingest(
             store,
             ledger,
@@ -130,6 +140,8 @@ class Hub:
             documents,
             sealed,
             ingest,
+            Retention(store, ledger, usage, months=months),
+            Proof(store, ledger, usage, cosigner, months=months),
         )
 
     def introduction(self) -> dict[str, str]:
@@ -146,6 +158,17 @@ class Hub:
     async def close(self) -> None:
         """Let the database go."""
         await self.store.database.close()
+
+    async def tidy(self) -> int:
+        """Delete what is over and give its room back; how many records went."""
+        pruned = await self.retention.prune(self.now())
+        facts = await self.store.facts()
+        if pruned.records or facts.get(FORGOTTEN) == "1":
+            await self.store.database.vacuum(TABLES)
+            async with self.store.database.transaction() as transaction:
+                await self.store.set_facts(transaction, [(FORGOTTEN, "0")])
+            log.info("pruned records=%d before=%s", pruned.records, pruned.before)
+        return pruned.records
 
     async def is_healthy(self) -> bool:
         """Whether something can be stored now."""
@@ -173,6 +196,8 @@ class HubService:
             now=hub.now,
             elapsed_s=time.monotonic,
         )
+        self.collector = HubCollector(self.api.counts)
+        hub.ingest.on_taken = self.collector.count
         self._web: list[tuple[uvicorn.Server, asyncio.Task[None]]] = []
         self._certificate: ServedCertificate | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -185,7 +210,7 @@ class HubService:
         hub = self.hub
         review = ReviewApp(
             hub.office,
-            Texts(),
+            installed(),
             http=hub.settings.http,
             secret=hub.keys.web_key,
             elapsed_s=time.monotonic,
@@ -206,11 +231,13 @@ class HubService:
         """Listen everywhere; raises UserError with one plain sentence when that cannot be."""
         http = self.hub.settings.http
         self._certificate = self._certificate_to_serve()
+        registry = CollectorRegistry()
+        registry.register(self.collector)
         application = hub_app.build(
             routes=self.routes(),
             http=http,
             is_healthy=self.hub.is_healthy,
-            registry=CollectorRegistry(),
+            registry=registry,
             before_metrics=self._refresh_metrics,
         )
         bound = [(listen, http_listeners.bind(listen)) for listen in http.listen]
@@ -224,11 +251,39 @@ class HubService:
                 log.warning("listens_without_tls listen=%s", listen)
         await self._control.start()
         loop = asyncio.get_running_loop()
+        self._tasks.append(loop.create_task(self._look_after()))
         if self._certificate is not None:
             self._tasks.append(loop.create_task(self._watch_certificate()))
 
     async def _refresh_metrics(self) -> None:
-        pass
+        """Read from the store what the collector cannot wait for."""
+        nodes = await self.hub.store.nodes()
+        alarms = await self.hub.alarms.store.going_on()
+        quiet_since = self.hub.now() - SILENT_AFTER_S
+        self.collector.figures = HubFigures(
+            nodes=dict(Counter(str(node["state"]) for node in nodes)),
+            alarms=dict(Counter(str(alarm["kind"]) for alarm in alarms)),
+            silent_nodes=sum(
+                node["state"] == "active" and (node["last_seen_at"] or 0) < quiet_since
+                for node in nodes
+            ),
+            database_octets=await self.hub.store.database.octets(),
+        )
+
+    async def _look_after(self) -> None:
+        """Once a day what is over goes, and free room is given back."""
+        day = -1
+        while True:
+            today = self.hub.now() // 86_400
+            if today != day:
+                try:
+                    await self.hub.tidy()
+                    day = today
+                except StoreUnavailableError as error:
+                    log.error("not_tidied reason=%s", error)
+                except Exception:
+                    log.exception("not_tidied")
+            await asyncio.sleep(TIDIED_EVERY_S)
 
     def _certificate_to_serve(self) -> ServedCertificate | None:
         """The certificate of the listeners with TLS: our own, or what the settings name."""

@@ -188,6 +188,14 @@ def exchange_interval_s(raw: object) -> int:
     return seconds
 
 
+def whole_months(raw: object) -> int:
+    """A number of months, 1 to 120."""
+    months = int(raw) if isinstance(raw, str) and raw.strip().isdecimal() else raw
+    if not isinstance(months, int) or isinstance(months, bool) or not 1 <= months <= 120:
+        raise BadValue(raw)
+    return months
+
+
 _PROBE = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
 
 

@@ -30,6 +30,7 @@ from portal.setting_values import (
     proxy_url,
     udp_listens,
     whole_days,
+    whole_months,
 )
 
 FILE_NAME = "pesisir.toml"
@@ -75,6 +76,9 @@ class Privacy:
     """[privacy]: how long the node knows who it was."""
 
     personal_days: int
+    complaint_days: int
+    session_months: int
+    """How long single sessions are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +257,28 @@ TABLE: tuple[Setting, ...] = (
         "a number of days, 1 to 3650",
         "After so many days a session's MAC and IP addresses are erased; usage stays. The office's "
         "archive schedule may ask for another period.",
+    ),
+    Setting(
+        "privacy",
+        "complaint_days",
+        "days",
+        "395",
+        whole_days,
+        "a number of days, 1 to 3650",
+        "So many days after its answer a complaint is deleted. Thirteen months: this year can be "
+        "compared with the last. Contact and card go earlier, with `personal_days`.",
+    ),
+    Setting(
+        "privacy",
+        "session_months",
+        "months",
+        "13",
+        whole_months,
+        "a number of months, 1 to 120",
+        "After so many whole months single sessions are deleted. A hub deletes what tells users "
+        "apart too; a node drops the bodies of such records and keeps their hashes, with a hub "
+        "only of those that the hub has in its own backup. The sums of each day stay for ever. 13 "
+        "months let a month be compared with the same one a year before.",
     ),
     Setting(
         "hub",

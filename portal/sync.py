@@ -187,7 +187,8 @@ class Sync:
         while True:
             wait_s = min(LOOK_EVERY_S, max(0.0, self._due_s - self._clock.elapsed_s()))
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    await self._wake.wait()
             self._wake.clear()
             try:
                 await self._policy.apply_due()
@@ -281,13 +282,13 @@ class Sync:
         covered = after if plan.most else head.tree
         sent = Sent(plan.first, len(records), covered.size)
         is_last = not plan.most or covered.size == head.size
-        delta = await self._delta(trust) if is_last else None
+        delta, looked_at = await self._delta(trust) if is_last else (None, None)
         message = self._message(
             head,
             sent,
             covered,
             records,
-            delta=None if delta is None else delta[0],
+            delta=delta,
             proof=self._proof(head.epoch) if plan.is_proof_wanted else None,
         )
         checkpoint = message.checkpoint
@@ -334,7 +335,7 @@ class Sync:
         if then.is_new_epoch:
             await self._go_on_after(answer, sent)
         if then.state.standing == "well":
-            await self._note(answer, whole, sent, head.epoch, delta)
+            await self._note(answer, whole, sent, head.epoch, delta, looked_at)
             if records:
                 self._log.known = (head.epoch, after)
             outcome.records += len(records)
@@ -375,7 +376,8 @@ class Sync:
         whole: str | None,
         sent: Sent,
         epoch: int,
-        delta: tuple[wire.Delta, int] | None,
+        delta: wire.Delta | None,
+        looked_at: int | None,
     ) -> None:
         """Keep what the hub has signed for and what else it told."""
         now = self._clock.now()
@@ -384,8 +386,10 @@ class Sync:
                 epoch, sent.size, whole, at=now, backed_up=answer.backed_up_size
             )
         values = {"exchanged_at": now}
+        if looked_at is not None:
+            values["delta_at"] = looked_at
         if delta is not None:
-            values |= {"delta": delta[0].number, "delta_at": delta[1]}
+            values["delta"] = delta.number
         await self._set(**values)
         self._is_backup_wanted |= answer.wants_backup
 
@@ -470,18 +474,18 @@ class Sync:
 
     # -- what the office can restore -------------------------------------------------------
 
-    async def _delta(self, trust: HubTrust) -> tuple[wire.Delta, int] | None:
-        """Balances that changed since the hub got some, and when they were looked at."""
+    async def _delta(self, trust: HubTrust) -> tuple[wire.Delta | None, int | None]:
+        """Balances that changed since the hub got some, and until when they were looked at."""
         if not trust.recovery:
-            return None
+            return None, None
         now = self._clock.now()
         try:
             octets = await self._sealed.delta(self._numbers.get("delta_at", 0), trust.recovery)
         except TooMuch:
             self._is_backup_wanted = True
-            return None
+            return None, None
         if octets is None:
-            return None
+            return None, now
         return wire.Delta(self._numbers.get("delta", 0) + 1, octets), now
 
     async def _back_up(self, trust: HubTrust, client: HubClient) -> None:

@@ -26,6 +26,8 @@ class Clock:
     """True from a start with a clock behind the past until it is put right."""
     jumps: int = 0
     """Jumps seen since the start, for the log and `pesisir check`."""
+    jumped_s: float = 0.0
+    """The sum of those that were followed."""
 
     @classmethod
     def start(cls, system_at: float, elapsed_s: float, floor_at: float) -> "Clock":
@@ -57,6 +59,7 @@ class Clock:
             now_at = system_at
             self.is_doubtful = self.is_unset = False
             self.jumps += 1
+            self.jumped_s += difference_s
         else:
             now_at = expected_at
             if not self.is_doubtful:

@@ -177,15 +177,12 @@ def answered(
 
 
 def _accepted(state: State, sent: Sent, answer: Answered, log_size: int) -> Then:
-    if answer.size > log_size and not sent.count:
-        # More than there is: only a log of another box can be so long.
-        return _retry(state, "refused")
-    if answer.size > log_size:
-        # An older disk whose records the hub has, and more: the checkpoint of the whole log, which
-        # goes next, makes the hub say so.
-        acked = max(state.acked, sent.size) if answer.is_cosigned else state.acked
-        now = replace(state, size=answer.size, acked=acked, failures=0, standing="well")
+    if answer.size > log_size and sent.count:
+        # What was sent the hub has, and more: an older disk. Shown the whole log, it says so.
+        now = replace(state, size=log_size, promised=log_size)
         return Then(now, is_again=True)
+    if answer.size > log_size:
+        return _retry(state, "refused")
     is_behind = answer.size < state.acked
     is_before = is_behind and answer.size < sent.first
     if sent.count and answer.size < sent.first + sent.count and not is_before:

@@ -14,9 +14,10 @@ Numbers without a size are varints: unsigned LEB128, as short as possible, below
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from enum import IntEnum, IntFlag
 from hashlib import sha256
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from portal.domain.merkle import leaf_hash
@@ -100,7 +101,7 @@ class Usage:
     started_ago_s: int
     """From the start of the session to `at`."""
     duration_s: int
-    """How long the session has lasted by then, as its gateway counts it (Acct-Session-Time)."""
+    """Seconds it lasted as its gateway counts them (Acct-Session-Time), not told before."""
     counted_s: int
     """Seconds that ran from a quota, not told before (time stands still while the link is down)."""
     input_octets: int
@@ -146,7 +147,8 @@ class Record:
 
 _Named = TypeVar("_Named", bound=IntEnum)
 _USAGE_KINDS = (Kind.SESSION, Kind.SLICE)
-_MOST_FLAGS = sum(Flag)
+_MOST_FLAGS = int(sum(Flag))
+_usage_numbers = attrgetter(*[field.name for field in fields(Usage)][2:])
 
 
 # --- names --------------------------------------------------------------------------------------
@@ -207,10 +209,15 @@ def personal_octets(personal: Mapping[str, Any]) -> bytes:
 # --- octets -------------------------------------------------------------------------------------
 
 
+_ONE_OCTET = [bytes((number,)) for number in range(0x80)]
+
+
 def varint(number: int) -> bytes:
     """Return a whole number as unsigned LEB128."""
     if not 0 <= number <= MOST_NUMBER:
         raise LedgerError(f"number is {number}; expected 0 to 2^63 - 1")
+    if number < 0x80:
+        return _ONE_OCTET[number]
     octets = bytearray()
     while number > 0x7F:
         octets.append(number & 0x7F | 0x80)
@@ -266,7 +273,7 @@ def encode(record: Record) -> bytes:
 def _payload_octets(kind: Kind, payload: Payload) -> bytes:
     if kind in _USAGE_KINDS and isinstance(payload, Usage):
         _check_usage(payload.flags, payload.pseudonym)
-        numbers = astuple(payload)[2:]
+        numbers = _usage_numbers(payload)
         return (
             bytes((payload.flags,))
             + payload.pseudonym
@@ -350,18 +357,22 @@ def _octet(octets: bytes, at: int) -> str:
 # --- JSON in its one spelling -------------------------------------------------------------------
 
 
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
+
+
 def _json_octets(value: Mapping[str, Any], what: str) -> bytes:
     """Compact, keys in order, UTF-8: what a second program can spell the same way."""
     try:
         _check_json(value, what)
-        text = json.dumps(dict(value), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-        return text.encode()
+        return _json(dict(value)).encode()
     except (TypeError, UnicodeEncodeError, RecursionError) as error:
         raise LedgerError(f"{what} cannot be written as JSON ({error})") from None
 
 
 def _check_json(value: object, what: str) -> None:
     """Fractions are spelled differently by every language, so there are none; nor other keys."""
+    if type(value) is str or (type(value) is int and -MOST_NUMBER <= value <= MOST_NUMBER):
+        return
     if isinstance(value, Mapping):
         for key, inner in value.items():
             if not isinstance(key, str):

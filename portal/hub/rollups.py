@@ -45,7 +45,7 @@ class Told:
 
 @dataclass(slots=True)
 class DaySum:
-    """What is added to a site's day under a profile."""
+    """What is added to a site's day under a profile, or to its month."""
 
     sessions: int = 0
     users: int = 0
@@ -79,6 +79,8 @@ class Sums:
 
     days: dict[tuple[int, int, int], DaySum] = field(default_factory=dict)
     """(site, day, profile)"""
+    months: dict[tuple[int, int], DaySum] = field(default_factory=dict)
+    """(month, site)"""
     user_days: set[tuple[int, bytes, int, int]] = field(default_factory=set)
     """(day, pseudonym, site, profile)"""
     user_months: dict[tuple[int, bytes, int], UserSum] = field(default_factory=dict)
@@ -105,11 +107,14 @@ def sums_of(told: Iterable[Told], zone_of: Callable[[int], ZoneInfo]) -> Sums:
 def _add(sums: Sums, each: Told, zone: ZoneInfo) -> None:
     record, usage = each.record, each.usage
     site, octets = record.site, each.input_octets + each.output_octets
-    day = sums.days.setdefault((site, each.day, usage.profile), DaySum())
-    day.sessions += each.is_session
-    day.input_octets += each.input_octets
-    day.output_octets += each.output_octets
-    day.counted_s += each.counted_s
+    for added in (
+        sums.days.setdefault((site, each.day, usage.profile), DaySum()),
+        sums.months.setdefault((each.month, site), DaySum()),
+    ):
+        added.sessions += each.is_session
+        added.input_octets += each.input_octets
+        added.output_octets += each.output_octets
+        added.counted_s += each.counted_s
     if usage.pseudonym != NOBODY:
         sums.user_days.add((each.day, usage.pseudonym, site, usage.profile))
         user = sums.user_months.setdefault((each.month, usage.pseudonym, site), UserSum())

@@ -1,12 +1,13 @@
 """Usage at the hub: verified records taken apart and rolled up, in one transaction."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from portal.domain.ledger import DayTotal, Flag, Kind, LedgerError, Record, Usage, decode
 from portal.hub.alarms import Alarm, Alarms
+from portal.hub.forgetting import FORGOTTEN, forget, zone_of
 from portal.hub.rollups import NOBODY_OPEN, Sums, Told, day_and_month, minutes_after, sums_of
 from portal.store.db.either import HubTransaction
 from portal.store.hub import HubStore
@@ -14,21 +15,11 @@ from portal.store.hub_alarms import Evidence
 from portal.store.hub_ledger import HubHead, HubLedgerStore
 from portal.store.hub_usage import HubUsageStore
 
-DEFAULT_ZONE = ZoneInfo("Asia/Jakarta")
-"""Of a site whose zone nobody told yet; half of Indonesia's villages are in it."""
 MOST_OCTETS = 10**13
 MOST_S = 10**7
 """More in one record is nonsense; sums of many must fit a BIGINT."""
 _LONGEST_DAYS = 3
 """A session has its records within so many days: Session-Timeout is at most one."""
-
-
-def zone_of(name: str) -> ZoneInfo:
-    """A zone by its name; the default for a name that this machine does not know."""
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return DEFAULT_ZONE
 
 
 class UsageKeeper:
@@ -84,7 +75,7 @@ class UsageKeeper:
                     changed = await self._name(transaction, head, payload, names, now)
                     zones.pop(changed, None)
                 elif record.kind == Kind.ERASURE:
-                    await self._erase(transaction, head, payload)
+                    await self._erase(transaction, head, payload, zone)
         await self._store.add_sessions(transaction, [_row(node_id, each) for each in told])
         await self._store.add_day_totals(transaction, day_totals)
         await self._store.add_events(transaction, events)
@@ -97,7 +88,7 @@ class UsageKeeper:
         head: HubHead,
         record: Record,
         usage: Usage,
-        zone: Any,
+        zone: Callable[[int], ZoneInfo],
         batch: Sequence[Told],
     ) -> Told:
         day, month = day_and_month(record.at, zone(record.site))
@@ -214,11 +205,17 @@ class UsageKeeper:
                 for key, each in sorted(sums.user_months.items())
             ],
         )
-        users: dict[tuple[int, int], int] = {}
         for month, _, site in new_months:
-            users[site, month] = users.get((site, month), 0) + 1
+            sums.months[month, site].users += 1
         await self._store.add_site_months(
-            transaction, [(node_id, *key, count) for key, count in sorted(users.items())]
+            transaction,
+            [
+                (
+                    *(node_id, *key, each.sessions, each.users),
+                    *(each.input_octets, each.output_octets, each.counted_s),
+                )
+                for key, each in sorted(sums.months.items())
+            ],
         )
         await self._add_hours(transaction, node_id, sums)
 
@@ -286,19 +283,25 @@ class UsageKeeper:
         )
 
     async def _erase(
-        self, transaction: HubTransaction, head: HubHead, payload: Mapping[str, Any]
+        self,
+        transaction: HubTransaction,
+        head: HubHead,
+        payload: Mapping[str, Any],
+        zone: Callable[[int], ZoneInfo],
     ) -> None:
-        """Forget records that the node names as erased; their leaves stay."""
-        places = []
-        for each in payload.get("records") or ():
-            if isinstance(each, list) and len(each) == 2 and all(isinstance(n, int) for n in each):
-                places.append((each[0], each[1]))
+        """Forget usage records that the node names as erased, `"records": [[epoch, seq], ...]`;
+        their leaves stay, and the sums."""
+        named = payload.get("records")
+        places = {
+            (each[0], each[1])
+            for each in (named if isinstance(named, list) else ())
+            if isinstance(each, list) and len(each) == 2 and all(isinstance(n, int) for n in each)
+        }
         rows = await self._ledger.records_at(transaction, head.node_id, sorted(places))
         usage = [row for row in rows if _is_usage(bytes(row["public"]))]
-        await self._ledger.replace_by_leaves(transaction, head.node_id, usage)
-        await self._store.delete_records(
-            transaction, head.node_id, [(row["epoch"], row["seq"]) for row in usage]
-        )
+        zones = {site: zone(site) for site in {_site(bytes(row["public"])) for row in usage}}
+        await forget(transaction, self._ledger, self._store, head.node_id, usage, zones)
+        await self._nodes.set_facts(transaction, [(FORGOTTEN, "1")])
 
 
 def _is_usage(public: bytes) -> bool:
@@ -306,6 +309,10 @@ def _is_usage(public: bytes) -> bool:
         return decode(public).kind in (Kind.SESSION, Kind.SLICE)
     except LedgerError:
         return False
+
+
+def _site(public: bytes) -> int:
+    return decode(public).site
 
 
 def _text(value: object) -> str:

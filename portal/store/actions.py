@@ -4,6 +4,7 @@ Rows are written with the group commit (`Batch.actions`); here they are read and
 """
 
 from portal.store.db import Database, Row
+from portal.store.ledger import Rule
 
 _ACTION = (
     "SELECT a.id, a.at, a.gateway_id, a.site_id, a.session_id, a.kind, a.why, a.asked_by, a.sent,"
@@ -45,7 +46,12 @@ class ActionStore:
             f"{_ACTION} WHERE a.gateway_id = ? ORDER BY a.id DESC LIMIT ?", (gateway_id, limit)
         )
 
-    async def forget_before(self, at: int) -> int:
+    async def forget_before(self, rule: Rule) -> int:
         """Drop what was asked before a moment; return how many rows."""
         async with self._database.transaction() as transaction:
-            return await transaction.run("DELETE FROM gateway_action WHERE at < ?", (at,))
+            gone = await transaction.run(
+                "DELETE FROM gateway_action WHERE at < ?", (rule.before_at,)
+            )
+            if gone:
+                transaction.append(rule.erased("gateway actions", gone))
+            return gone

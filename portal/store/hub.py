@@ -170,6 +170,14 @@ class HubStore:
         )
         return [bytes(row["public_key"]) for row in rows]
 
+    async def all_keys_of(self, reading: Reading, node_id: str) -> list[bytes]:
+        """All signing keys a node ever had, oldest first."""
+        rows = await reading.all(
+            "SELECT public_key FROM node_key WHERE node_id = ? ORDER BY since_at, public_key",
+            (node_id,),
+        )
+        return [bytes(row["public_key"]) for row in rows]
+
     async def take_counter(
         self, transaction: HubTransaction, node_id: str, counter: int, now: int
     ) -> bool:

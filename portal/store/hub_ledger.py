@@ -32,6 +32,7 @@ class HubHead:
     parent_size: int | None = None
     """The checkpoint that the epoch goes on from."""
     backed_up_size: int = 0
+    pruned_size: int = 0
     newest_at: int | None = None
     """Time of the newest record, by the node's clock."""
 
@@ -53,6 +54,7 @@ def _head(row: Row) -> HubHead:
         row["parent_epoch"],
         row["parent_size"],
         row["backed_up_size"],
+        row["pruned_size"],
         row["newest_at"],
     )
 
@@ -186,15 +188,30 @@ class HubLedgerStore:
 
     # --- retention
 
-    async def old_records(
-        self, reading: Reading, node_id: str, kinds: Sequence[int], before_at: int, limit: int
+    async def received_before(self, reading: Reading, head: HubHead, at: int) -> int:
+        """How many records of an epoch had come before a time."""
+        row = await reading.one(
+            "SELECT COALESCE(MAX(size), 0) AS size FROM checkpoint"
+            " WHERE node_id = ? AND epoch = ? AND cosigned_at < ?",
+            (head.node_id, head.epoch, at),
+        )
+        return 0 if row is None else int(row["size"])
+
+    async def whole_records(
+        self, reading: Reading, head: HubHead, first: int, end: int
     ) -> list[Row]:
-        """`epoch, seq, public, c_loc` of records of these kinds older than `before_at`."""
-        marks = ", ".join("?" * len(kinds))
+        """`epoch, seq, kind, at, public, c_loc` of records from `first` up to `end`."""
         return await reading.all(
-            f"SELECT epoch, seq, public, c_loc FROM record WHERE node_id = ? AND kind IN ({marks})"
-            " AND at < ? ORDER BY epoch, seq LIMIT ?",
-            (node_id, *kinds, before_at, limit),
+            "SELECT epoch, seq, kind, at, public, c_loc FROM record"
+            " WHERE node_id = ? AND epoch = ? AND seq >= ? AND seq < ? ORDER BY seq",
+            (head.node_id, head.epoch, first, end),
+        )
+
+    async def set_pruned(self, transaction: HubTransaction, head: HubHead, size: int) -> None:
+        """Note that retention has been through the records below `size`."""
+        await transaction.run(
+            "UPDATE node_head SET pruned_size = ? WHERE node_id = ? AND epoch = ?",
+            (size, head.node_id, head.epoch),
         )
 
     async def records_at(

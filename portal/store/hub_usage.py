@@ -5,11 +5,11 @@ Reports never read session records: only one site's log does, by its key. Method
 """
 
 from collections.abc import Sequence
-from datetime import date
 from typing import Any
 
 from portal.store.db.either import HubDatabase, HubTransaction, Reading, Row
 
+_DAY_OF_1970 = 719_163
 _LOOKED_UP_AT_ONCE = (16, 128, 512)
 """So many values in one IN list: a few lengths, so that statements are prepared once."""
 
@@ -191,11 +191,16 @@ class HubUsageStore:
     async def add_site_months(
         self, transaction: HubTransaction, rows: Sequence[Sequence[Any]]
     ) -> None:
-        """Add users to months of sites: node_id, site, month, users."""
+        """Add to months: node_id, month, site, sessions, users, octets in and out, time."""
         await transaction.run_many(
-            "INSERT INTO site_month (node_id, site, month, users) VALUES (?, ?, ?, ?)"
-            " ON CONFLICT (node_id, site, month) DO UPDATE SET"
-            " users = site_month.users + excluded.users",
+            "INSERT INTO site_month (node_id, month, site, sessions, users, input_octets,"
+            " output_octets, counted_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (node_id, month, site) DO UPDATE SET"
+            " sessions = site_month.sessions + excluded.sessions,"
+            " users = site_month.users + excluded.users,"
+            " input_octets = site_month.input_octets + excluded.input_octets,"
+            " output_octets = site_month.output_octets + excluded.output_octets,"
+            " counted_s = site_month.counted_s + excluded.counted_s",
             rows,
         )
 
@@ -222,20 +227,13 @@ class HubUsageStore:
 
     # --- reports
 
-    async def month_of_all_sites(self, month: int, days: tuple[int, int]) -> list[Row]:
+    async def month_of_all_sites(self, month: int) -> list[Row]:
         """A month of all sites from the roll-ups: `node_id, site, sessions, users, input_octets,
-        output_octets, counted_s`; `days` are the first and last of the month."""
+        output_octets, counted_s`."""
         return await self.database.all(
-            "SELECT d.node_id AS node_id, d.site AS site,"
-            " CAST(SUM(d.sessions) AS BIGINT) AS sessions,"
-            " COALESCE(MAX(m.users), 0) AS users,"
-            " CAST(SUM(d.input_octets) AS BIGINT) AS input_octets,"
-            " CAST(SUM(d.output_octets) AS BIGINT) AS output_octets,"
-            " CAST(SUM(d.counted_s) AS BIGINT) AS counted_s"
-            " FROM site_day AS d LEFT JOIN site_month AS m"
-            " ON m.node_id = d.node_id AND m.site = d.site AND m.month = ?"
-            " WHERE d.day BETWEEN ? AND ? GROUP BY d.node_id, d.site ORDER BY d.node_id, d.site",
-            (month, *days),
+            "SELECT node_id, site, sessions, users, input_octets, output_octets, counted_s"
+            " FROM site_month WHERE month = ? ORDER BY node_id, site",
+            (month,),
         )
 
     async def month_of_all_sites_raw(self, days: tuple[int, int], nobody: bytes) -> list[Row]:
@@ -263,40 +261,68 @@ class HubUsageStore:
             (node_id, site, first, last),
         )
 
+    # --- proof
+
+    async def sessions_between(
+        self, reading: Reading, node_id: str, epoch: int, first: int, end: int
+    ) -> list[Row]:
+        """Session rows of records from `first` up to `end`."""
+        return await reading.all(
+            "SELECT seq, day, site, pseudonym, profile, counted_s, input_octets, output_octets"
+            " FROM session_record WHERE node_id = ? AND epoch = ? AND seq >= ? AND seq < ?",
+            (node_id, epoch, first, end),
+        )
+
+    async def days_that_differ(self, node_id: str, first_day: int) -> list[Row]:
+        """`site, day, profile` of the first sums that are not those of session rows."""
+        return await self.database.all(
+            "SELECT COALESCE(d.site, s.site) AS site, COALESCE(d.day, s.day) AS day,"
+            " COALESCE(d.profile, s.profile) AS profile FROM"
+            " (SELECT * FROM site_day WHERE node_id = ? AND day >= ?) AS d FULL OUTER JOIN"
+            " (SELECT site, day, profile, SUM(flags % 2) AS sessions,"
+            " SUM(input_octets) AS input_octets, SUM(output_octets) AS output_octets,"
+            " SUM(counted_s) AS counted_s FROM session_record WHERE node_id = ? AND day >= ?"
+            " GROUP BY site, day, profile) AS s"
+            " ON s.site = d.site AND s.day = d.day AND s.profile = d.profile"
+            " WHERE d.day IS NULL OR s.day IS NULL OR d.sessions <> s.sessions"
+            " OR d.input_octets <> s.input_octets OR d.output_octets <> s.output_octets"
+            " OR d.counted_s <> s.counted_s ORDER BY 2, 1, 3 LIMIT 10",
+            (node_id, first_day, node_id, first_day),
+        )
+
     # --- retention
 
-    async def delete_sessions_before(
-        self, transaction: HubTransaction, node_id: str, day: int
-    ) -> int:
-        """Delete what tells of single sessions and users before a day; how many records."""
-        for table in ("site_hour", "user_day", "user_month"):
-            column, value = {
-                "site_hour": ("hour", (day - 719_163) * 24),
-                "user_day": ("day", day),
-                "user_month": ("month", _month_of(day)),
-            }[table]
+    async def delete_users_before(
+        self, transaction: HubTransaction, node_id: str, day: int, month: int
+    ) -> None:
+        """Delete what tells users and hours apart before a day, the first of a month."""
+        for table, column, value in (
+            ("user_day", "day", day),
+            ("user_month", "month", month),
+            ("site_hour", "hour", (day - _DAY_OF_1970) * 24),
+        ):
             await transaction.run(
                 f"DELETE FROM {table} WHERE node_id = ? AND {column} < ?", (node_id, value)
             )
-        return await transaction.run(
-            "DELETE FROM session_record WHERE node_id = ? AND day < ?", (node_id, day)
-        )
 
-    async def delete_records(
-        self, transaction: HubTransaction, node_id: str, places: Sequence[tuple[int, int]]
+    async def delete_sessions(
+        self, transaction: HubTransaction, node_id: str, places: Sequence[tuple[int, int, int]]
     ) -> None:
-        """Delete what single records, named by (epoch, seq), were taken apart into."""
+        """Delete session records by their (day, epoch, seq); the day may be one off, since a site's
+        zone can have changed."""
         await transaction.run_many(
-            "DELETE FROM session_record WHERE node_id = ? AND epoch = ? AND seq = ?",
-            [(node_id, *place) for place in places],
+            "DELETE FROM session_record WHERE node_id = ? AND day BETWEEN ? AND ?"
+            " AND epoch = ? AND seq = ?",
+            [(node_id, day - 1, day + 1, epoch, seq) for day, epoch, seq in places],
         )
 
-    async def delete_events_before(
-        self, transaction: HubTransaction, node_id: str, kind: int, at: int
-    ) -> int:
-        """Delete events of a kind before a time."""
-        return await transaction.run(
-            "DELETE FROM event WHERE node_id = ? AND kind = ? AND at < ?", (node_id, kind, at)
+    async def delete_events(
+        self, transaction: HubTransaction, node_id: str, places: Sequence[tuple[int, int, int, int]]
+    ) -> None:
+        """Delete events by their (kind, at, epoch, seq)."""
+        await transaction.run_many(
+            "DELETE FROM event WHERE node_id = ? AND kind = ? AND at = ? AND epoch = ? AND seq = ?",
+            [(node_id, *place) for place in places],
         )
 
     async def note_pruning(
@@ -315,8 +341,3 @@ class HubUsageStore:
         return await self.database.all(
             "SELECT node_id, class, at, before_day, count FROM pruning ORDER BY at DESC LIMIT 1000"
         )
-
-
-def _month_of(day: int) -> int:
-    found = date.fromordinal(day)
-    return found.year * 12 + found.month - 1

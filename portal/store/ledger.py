@@ -28,6 +28,8 @@ from portal.store.db import Database, Row, Statement, Transaction
 
 log = logging.getLogger(__name__)
 
+PRUNED = (int(Kind.SESSION), int(Kind.SLICE), int(Kind.HEALTH))
+"""Records whose body goes one day; what explains the others stays, and the totals of days."""
 BODY = "seq, kind, at, site, public, c_loc, salt, personal, leaf"
 
 
@@ -96,6 +98,21 @@ class Head:
     def root(self) -> bytes:
         """The root over all of them."""
         return self.frontier.root()
+
+
+class Rule(NamedTuple):
+    """Why something is erased."""
+
+    name: str
+    """The setting and its value."""
+    before_at: int
+    """What is older than this."""
+    at: int
+
+    def erased(self, what: str, count: int, **span: Any) -> Entry:
+        """The record of it: what and how many, never whose."""
+        payload = {"what": what, "rule": self.name, "before": self.before_at, "count": count}
+        return Entry(Kind.ERASURE, self.at, {**payload, **span})
 
 
 class Acked(NamedTuple):
@@ -287,13 +304,29 @@ class LedgerStore:
 
     # -- epochs ----------------------------------------------------------------------------
 
-    async def open(self, opening: Opening, entries: Sequence[Entry]) -> None:
-        """Begin an epoch with these records."""
+    async def open(
+        self,
+        opening: Opening,
+        entries: Sequence[Entry],
+        again: Callable[[Sequence[Row]], Sequence[Entry]],
+    ) -> None:
+        """Begin an epoch with these records and, where `opening` says so, with what `again` makes
+        of the last ones of the present epoch (`public, c_loc, salt, personal`)."""
         async with self._database.transaction() as transaction:
             await transaction.run("DELETE FROM box WHERE name = 'must_open_epoch'")
             transaction.append(opening)
             for entry in entries:
                 transaction.append(entry)
+            head = self._head
+            if head is not None and opening.void_from is not None:
+                # Read now, so that none is appended behind the last one that is told again.
+                rows = self._database.all(
+                    "SELECT public, c_loc, salt, personal FROM ledger"
+                    " WHERE epoch = ? AND seq >= ? AND public IS NOT NULL ORDER BY seq",
+                    (head.epoch, opening.void_from),
+                )
+                for entry in again(rows):
+                    transaction.append(entry)
 
     # -- numbers ---------------------------------------------------------------------------
 
@@ -337,6 +370,54 @@ class LedgerStore:
             await transaction.run(
                 "UPDATE ledger_day SET is_told = 1 WHERE site = ? AND day = ?", (site, day)
             )
+
+    # -- what is forgotten -----------------------------------------------------------------
+
+    async def forget_personal(self, rule: Rule, step: int) -> int:
+        """Erase salt and personal part of at most `step` records; return of how many. Their place
+        in the tree stays, and nobody can try out whose they were."""
+        rows = self._database.all(
+            "SELECT epoch, seq FROM ledger WHERE personal IS NOT NULL AND at < ?"
+            " ORDER BY at LIMIT ?",
+            (rule.before_at, step),
+        )
+        if not rows:
+            return 0
+        keys = sorted((row["epoch"], row["seq"]) for row in rows)
+        async with self._database.transaction() as transaction:
+            await transaction.run_many(
+                "UPDATE ledger SET salt = NULL, personal = NULL WHERE epoch = ? AND seq = ?", keys
+            )
+            transaction.append(rule.erased("personal parts", len(keys), **_span(keys)))
+        return len(keys)
+
+    async def prune(self, rule: Rule, step: int, *, has_hub: bool) -> int:
+        """Drop the bodies of at most `step` usage and health records, of which the hash stays;
+        return of how many. With a hub only what is in its own backup."""
+        marks = ", ".join("?" * len(PRUNED))
+        rows = await self._database.all_slowly(
+            "SELECT r.epoch, r.seq FROM ledger AS r"
+            " JOIN ledger_epoch AS e ON e.epoch = r.epoch"
+            f" WHERE r.at < ? AND r.kind IN ({marks}) AND r.public IS NOT NULL"
+            " AND (? = 0 OR r.seq < e.backed_up) LIMIT ?",
+            (rule.before_at, *PRUNED, int(has_hub), step),
+        )
+        if not rows:
+            return 0
+        keys = [(row["epoch"], row["seq"]) for row in rows]
+        async with self._database.transaction() as transaction:
+            await transaction.run_many(
+                "UPDATE ledger SET public = NULL, c_loc = NULL, salt = NULL, personal = NULL"
+                " WHERE epoch = ? AND seq = ?",
+                keys,
+            )
+            transaction.append(rule.erased("bodies", len(keys), **_span(keys)))
+        return len(keys)
+
+
+def _span(keys: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    """(epoch, seq) of the first and the last of them."""
+    return {"first": list(min(keys)), "last": list(max(keys))}
 
 
 def site_config(number: int, at: int, columns: Mapping[str, Any]) -> Entry:

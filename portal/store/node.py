@@ -14,7 +14,7 @@ from portal.store.audit import Deed
 from portal.store.batch import DEVICE, SESSION, read_session
 from portal.store.db import Database, Row
 from portal.store.journal import Journal
-from portal.store.ledger import gateway_config, number_profile, profile_config, site_config
+from portal.store.ledger import Rule, gateway_config, number_profile, profile_config, site_config
 
 _VOUCHER = (
     "SELECT v.id, v.account_id, v.batch_id, v.site_id, v.serial, v.code_hash, v.last4,"
@@ -225,7 +225,7 @@ class NodeStore:
         """Cards newest first; `batch` is the part of the serial before the dash."""
         return await self.database.all_slowly(
             f"{_VOUCHER} WHERE (? IS NULL OR v.site_id = ?) AND (? IS NULL OR v.serial LIKE ?)"
-            " AND v.batch_id NOT IN (SELECT id FROM batch WHERE kind = 'device')"
+            " AND v.batch_id NOT IN (SELECT id FROM batch WHERE kind <> 'cards')"
             " ORDER BY v.id DESC LIMIT ?",
             (site_id, site_id, batch, f"{batch}-%", limit),
         )
@@ -339,7 +339,7 @@ class NodeStore:
                 (issued_before_at,),
             )
 
-    async def forget_personal(self, before_at: int, step: int) -> int:
+    async def forget_personal(self, rule: Rule, step: int) -> int:
         """Erase MAC and IP of the next sessions last seen before a moment; return how many.
 
         Goes on where it stopped the last time.
@@ -350,7 +350,7 @@ class NodeStore:
         )
         old = []
         for row in rows:
-            if row["last_seen_at"] >= before_at:
+            if row["last_seen_at"] >= rule.before_at:
                 break
             old.append((row["id"],))
         if old:
@@ -363,9 +363,15 @@ class NodeStore:
                     " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
                     (str(old[-1][0]),),
                 )
+                transaction.append(rule.erased("sessions", len(old)))
         return len(old)
 
-    async def forget_phones(self, before_at: int) -> int:
+    async def forget_phones(self, rule: Rule) -> int:
         """Delete phones that have not logged in since a moment; return how many."""
         async with self.database.transaction() as transaction:
-            return await transaction.run("DELETE FROM device WHERE granted_at < ?", (before_at,))
+            gone = await transaction.run(
+                "DELETE FROM device WHERE granted_at < ?", (rule.before_at,)
+            )
+            if gone:
+                transaction.append(rule.erased("phones", gone))
+            return gone

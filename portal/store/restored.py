@@ -1,9 +1,11 @@
 """What a restored database needs to know of the one it takes the place of.
 
 Ids handed out since the backup was made live on in gateways (Class) and on paper (serials): the
-restored node must not hand them out again.
+restored node must not hand them out again. Nor must it sign other records under numbers that were
+signed before, so its ledger goes on in a new epoch.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +46,9 @@ async def lost_since(current: Path, backup: Path, made_at: int) -> Lost | None:
             await older.close()
         issued = newer.all(
             "SELECT COUNT(*) AS n, substr(serial, 1, instr(serial, '-') - 1) AS batch FROM voucher"
-            " WHERE issued_at > ? GROUP BY batch ORDER BY MIN(id)",
+            " WHERE issued_at > ?"
+            " AND batch_id NOT IN (SELECT id FROM batch WHERE kind = 'unfinished')"
+            " GROUP BY batch ORDER BY MIN(id)",
             (made_at,),
         )
         ended = newer.all(
@@ -71,10 +75,12 @@ async def number_ahead(restored: Path, current: Path | None) -> None:
     that is not known.
     """
     known: dict[str, int] = {}
+    epochs = (-1, 0, "")
     if current is not None:
         try:
             newer = await Database.open(current)
             try:
+                epochs = _epochs(newer)
                 for row in newer.all(_COUNTERS):
                     known[row["name"]] = int(row["value"])
             finally:
@@ -83,22 +89,41 @@ async def number_ahead(restored: Path, current: Path | None) -> None:
             known = {}
     database = await Database.open(restored)
     try:
+        old_epochs = _epochs(database)
         old = {row["name"]: int(row["value"]) for row in database.all(_COUNTERS)}
         ahead = {"boot": BOOTS_AHEAD, "batch_number": BATCHES_AHEAD}
+        last = max(epochs, old_epochs)
         async with database.transaction() as transaction:
+            await transaction.run(
+                _KEEP,
+                ("must_open_epoch", json.dumps({"above": last[0], "parent": last[2] or None})),
+            )
             for name, step in ahead.items():
                 value = (
                     max(known[name], old.get(name, 0))
                     if name in known
                     else (old.get(name, 0) + step)
                 )
-                await transaction.run(
-                    "INSERT INTO box (name, value) VALUES (?, ?)"
-                    " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-                    (name, str(value)),
-                )
+                await transaction.run(_KEEP, (name, str(value)))
     finally:
         await database.close()
 
 
+def _epochs(database: Database) -> tuple[int, int, str]:
+    """The newest epoch of a database's ledger, -1 for none, and size and text of the newest
+    checkpoint that the hub has cosigned."""
+    if database.one("SELECT 1 FROM sqlite_schema WHERE name = 'ledger_epoch'") is None:
+        return (-1, 0, "")
+    row = database.one(
+        "SELECT e.epoch, COALESCE(c.size, 0) AS size, COALESCE(c.note, '') AS note"
+        " FROM ledger_epoch AS e LEFT JOIN checkpoint AS c ON c.epoch <= e.epoch"
+        " ORDER BY e.epoch DESC, c.epoch DESC, c.size DESC LIMIT 1"
+    )
+    return (-1, 0, "") if row is None else (row["epoch"], row["size"], row["note"])
+
+
+_KEEP = (
+    "INSERT INTO box (name, value) VALUES (?, ?)"
+    " ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+)
 _COUNTERS = "SELECT name, value FROM box WHERE name IN ('boot', 'batch_number')"

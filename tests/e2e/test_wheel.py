@@ -83,7 +83,7 @@ def test_an_installed_wheel_makes_and_runs_a_node(program: Path, tmp_path: Path)
     run(program, "--dir", node, "gateway", "add", "pos-1", *gateway, cwd=tmp_path)
     assert "uamsecret" in run(program, "--dir", node, "gateway", "config", "pos-1", cwd=tmp_path)
     with RunningNode(node, program=[str(program)], cwd=tmp_path) as running:
-        connection = HTTPConnection(*running.address("http"), timeout=10)
+        connection = HTTPConnection(*running.address("http"), timeout=60)
         connection.request("GET", "/", headers={"Accept-Language": "id"})
         answer = connection.getresponse()
         page = answer.read().decode()

@@ -46,9 +46,11 @@ ROUTEROS_SET: dict[str, str] = {
     "/radius incoming": "accept port",
     "/system identity": "name",
 }
+ROUTEROS_FETCH: dict[str, str] = {"/tool": "url keep-result"}
+_WITH_PROPERTIES = {"add": ROUTEROS_ADD, "set": ROUTEROS_SET, "fetch": ROUTEROS_FETCH}
 _FIND = {"name", "comment", "default", "disabled", "dynamic"}
 _BARE_VERBS = {"remove", "enable", "disable", "find", "flush", "run", "get"}
-_MENUS = {*ROUTEROS_ADD, *ROUTEROS_SET, "/ip dns cache", "/interface", "/system script"}
+_MENUS = {*ROUTEROS_ADD, *ROUTEROS_SET, "/ip dns cache", "/interface", "/system script", "/tool"}
 _BARE = re.compile(r"[A-Za-z0-9_.,:/@+-]+|\$[a-z]+|>|<|=|!|\*")
 _ESCAPES = {"\\\\": "\\", '\\"': '"', "\\$": "$", "\\3F": "?"}
 
@@ -115,7 +117,7 @@ class RouterOs:
             case "local" | "set":
                 self._word()
                 self._value()
-            case "put" | "resolve" | "toarray" | "len" | "pick" | "parse":
+            case "put" | "delay" | "resolve" | "toarray" | "len" | "pick" | "parse":
                 while self._peek() not in ("", ";", "]", "}"):
                     if re.match(r"[a-z]+=", self._text[self._at :]):
                         self._word_and_equals()
@@ -168,18 +170,18 @@ class RouterOs:
             self._at = found.end()
             menu = " ".join(words[:-1])
             verb = words[-1]
-            if menu in _MENUS and verb in {"add", "set", *_BARE_VERBS}:
+            if menu in _MENUS and verb in {*_WITH_PROPERTIES, *_BARE_VERBS}:
                 break
             self._peek()
         command = Command(menu, verb)
-        if verb in ("add", "set"):
+        if verb in _WITH_PROPERTIES:
             self._properties(command)
         else:
             self._rest(verb)
         self.commands.append(command)
 
     def _properties(self, command: Command) -> None:
-        table = ROUTEROS_ADD if command.verb == "add" else ROUTEROS_SET
+        table = _WITH_PROPERTIES[command.verb]
         if command.menu not in table:
             raise GrammarError(f"no {command.verb} in {command.menu}")
         if self._peek() == "[":

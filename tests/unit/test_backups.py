@@ -1,17 +1,24 @@
 """Backups: the night's own, and what a backup holds."""
 
 import asyncio
+import base64
 import hashlib
 import json
 import os
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from portal import backups, directories, keys, settings
+from portal.domain.ledger import Kind, origin
+from portal.domain.note import parse_checkpoint, parse_note
 from portal.errors import UserError
+from portal.ledger import Ledger
 from portal.serve import open_node
+from portal.signing import SigningKeys
+from tests.unit import ledger_check
 
 
 def quiet(done: int, total: int) -> None:
@@ -44,7 +51,9 @@ def test_a_backup_is_a_tar_file_with_checksums(directory: Path, tmp_path: Path) 
     with tarfile.open(tmp_path / "b") as tar:
         names = tar.getnames()
         contents = {name: tar.extractfile(name).read() for name in names}  # type: ignore[union-attr]
-    assert names == ["pesisir.db", "pesisir.keys", "pesisir.toml", "backup.json"]
+    assert names == [
+        *("pesisir.db", "pesisir.keys", "pesisir.signing", "pesisir.toml", "backup.json"),
+    ]
     about = json.loads(contents.pop("backup.json"))
     assert about["sha256"] == {
         name: hashlib.sha256(octets).hexdigest() for name, octets in contents.items()
@@ -136,3 +145,78 @@ def test_restored_ids_are_never_given_again(directory: Path, tmp_path: Path) -> 
     directories.restore(tmp_path / "other", file, quiet)
     assert asyncio.run(boot(tmp_path / "other", None)) > last + 100
     assert keys.read(tmp_path / "other") == keys.read(directory)
+
+
+def test_a_restored_ledger_goes_on_in_an_epoch_that_names_the_last_checkpoint(
+    directory: Path, tmp_path: Path
+) -> None:
+    def cosigned(note: str) -> str:
+        return (
+            note + "\N{EM DASH} pesisir/hub/office " + base64.b64encode(bytes(76)).decode() + "\n"
+        )
+
+    async def run(place: Path, *, target: Path | None = None, is_seen: bool = False) -> Ledger:
+        node = await open_node(place, settings.load(place, {}))
+        try:
+            await node.begin_service()
+            await node.commit.now()
+            head = node.ledger.store.head()
+            assert head is not None
+            if is_seen:
+                note = cosigned(node.ledger.checkpoint())
+                await node.ledger.store.keep_cosigned(head.epoch, head.size, note, at=node.now())
+            if target is not None:
+                await backups.write(node, target, quiet)
+            return node.ledger
+        finally:
+            await node.close()
+
+    def epochs(place: Path) -> list[dict[str, Any]]:
+        return [
+            dict(record.payload)  # type: ignore[arg-type]
+            for record, _ in ledger_check.records_of(place / "pesisir.db")
+            if record.kind == Kind.EPOCH
+        ]
+
+    file = tmp_path / "b"
+    asyncio.run(run(directory, target=file, is_seen=True))
+    newest = asyncio.run(run(directory, is_seen=True))
+    last = newest.store.head()
+    assert last is not None
+    directories.restore(directory, file, quiet)
+    asyncio.run(run(directory))
+    ledger_check.check_tree(directory / "pesisir.db")
+    [first, second] = epochs(directory)
+    assert (first["why"], first["parent"]) == ("first start", None)
+    assert second["why"] == "restored"
+    # The checkpoint was kept after the backup: the database that was put aside knew it.
+    checkpoint = parse_checkpoint(parse_note(second["parent"]).text)
+    assert (checkpoint.origin, checkpoint.size) == (origin(last.node, 0), last.size)
+    # Once more: an epoch number is never used again.
+    directories.restore(directory, file, quiet)
+    again = asyncio.run(run(directory)).store.head()
+    assert again is not None and (again.epoch, again.node) == (2, last.node)
+    # Another box, which knows nothing newer, signs with the key of the backup.
+    directories.restore(tmp_path / "other", file, quiet)
+    other = asyncio.run(run(tmp_path / "other")).store.head()
+    assert other is not None and (other.epoch, other.node) == (1, last.node)
+
+
+def test_the_keys_of_a_box_are_not_replaced_by_older_ones_of_its_own(
+    directory: Path, tmp_path: Path
+) -> None:
+    async def back_up() -> None:
+        node = await open_node(directory, settings.load(directory, {}))
+        await backups.write(node, tmp_path / "b", quiet)
+        await node.close()
+
+    asyncio.run(back_up())
+    old = SigningKeys.read(directory)
+    rotated = SigningKeys.make(os.urandom, old.node_id)
+    rotated.write(directory)
+    directories.restore(directory, tmp_path / "b", quiet)
+    assert SigningKeys.read(directory) == rotated
+    SigningKeys.make(os.urandom).write(directory)
+    kept = directories.restore(directory, tmp_path / "b", quiet)["kept"]
+    assert SigningKeys.read(directory) == old
+    assert any("pesisir.signing" in name for name in kept)

@@ -117,6 +117,12 @@ class _Writer(aiosqlite.Connection):
         # aiosqlite gives this method no types.
         await self._execute(_write, self._conn, statements)  # type: ignore[no-untyped-call]
 
+    async def write_in_passing(self, statements: Sequence[Statement]) -> None:
+        """The same without waiting for the disk."""
+        await self._execute(  # type: ignore[no-untyped-call]
+            _write_in_passing, self._conn, statements
+        )
+
 
 def _write(connection: sqlite3.Connection, statements: Sequence[Statement]) -> None:
     try:
@@ -126,6 +132,14 @@ def _write(connection: sqlite3.Connection, statements: Sequence[Statement]) -> N
     except BaseException:
         connection.rollback()
         raise
+
+
+def _write_in_passing(connection: sqlite3.Connection, statements: Sequence[Statement]) -> None:
+    connection.execute("PRAGMA synchronous=NORMAL")
+    try:
+        _write(connection, statements)
+    finally:
+        connection.execute("PRAGMA synchronous=FULL")
 
 
 class Settler(Protocol):
@@ -182,7 +196,7 @@ class Database:
         for pragma in (
             "PRAGMA synchronous=FULL",
             "PRAGMA foreign_keys=ON",
-            "PRAGMA secure_delete=FAST",
+            "PRAGMA secure_delete=ON",
             "PRAGMA wal_autocheckpoint=1000",
             "PRAGMA journal_size_limit=16777216",
             f"PRAGMA cache_size=-{CACHE_KIB:d}",
@@ -252,6 +266,16 @@ class Database:
         finally:
             scribe.ended(is_committed)
 
+    async def write_in_passing(self, statements: Sequence[Statement]) -> None:
+        """One short transaction that survives the end of the program, but a power cut only together
+        with the next one that `write` or `transaction` committed: the log has them in order.
+
+        For a piece of something long, which makes nobody wait for the disk. It does not settle,
+        so it may touch no row that the settler writes.
+        """
+        async with self._lock:
+            await self._writer.write_in_passing(statements)
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["Transaction"]:
         """One transaction, alone on the writer: committed at the end, rolled back if it raises."""
@@ -288,6 +312,12 @@ class Database:
         if self._settler is not None and len(self._settler):
             async with self.transaction():
                 pass
+
+    async def empty_log(self) -> None:
+        """Bring the write-ahead log into the file and cut it off: what was erased is in neither."""
+        async with self._lock:
+            cursor = await self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            await cursor.close()
 
     async def backup_to(self, path: Path) -> None:
         """Write a compact copy of the committed database to `path`, which must not exist."""

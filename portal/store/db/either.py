@@ -61,8 +61,8 @@ class HubDatabase(Reading, Protocol):
     def transaction(self) -> AbstractAsyncContextManager[HubTransaction]:
         """One transaction: committed at the end, rolled back if it raises."""
 
-    async def vacuum(self) -> None:
-        """Give free pages back, so that deleted rows are gone from the files."""
+    async def vacuum(self, tables: Sequence[str]) -> None:
+        """Have deleted rows of these tables gone from the files."""
 
     async def octets(self) -> int:
         """How large the database is."""

@@ -21,6 +21,7 @@ except ImportError as error:
 CONNECTIONS = 8
 CONNECT_WITHIN_S = 10.0
 STATEMENT_WITHIN_S = 300.0
+VACUUM_WITHIN_S = 3600.0
 _TEMPORARY = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
@@ -125,10 +126,13 @@ class PostgresHubDatabase:
         except _TEMPORARY as error:
             raise _unavailable(error) from error
 
-    async def vacuum(self) -> None:
-        """Let the server overwrite deleted rows: it frees their room for new ones."""
+    async def vacuum(self, tables: Sequence[str]) -> None:
+        """Write the tables anew, the only way to have deleted rows gone from them. Whoever writes
+        to one waits meanwhile; the server's write-ahead log and its backups keep to their own
+        periods."""
         try:
-            await self._pool.execute("VACUUM")
+            for table in tables:
+                await self._pool.execute(f"VACUUM (FULL) {table}", timeout=VACUUM_WITHIN_S)
         except _TEMPORARY as error:
             raise _unavailable(error) from error
 

@@ -132,8 +132,9 @@ class SqliteHubDatabase:
         finally:
             self._readers.put_nowait(reader)
 
-    async def vacuum(self) -> None:
-        """Give free pages back and empty the write-ahead log, where deleted rows stand too."""
+    async def vacuum(self, tables: Sequence[str]) -> None:
+        """Give free pages back and empty the write-ahead log, where deleted rows stand too; in the
+        pages that stay, `secure_delete` has overwritten them."""
         async with self._lock:
             try:
                 await self._writer.execute_fetchall("PRAGMA incremental_vacuum")

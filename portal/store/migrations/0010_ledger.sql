@@ -94,3 +94,9 @@ ALTER TABLE session ADD COLUMN told_counted_s INTEGER NOT NULL DEFAULT 0;
 UPDATE session SET told_records = 1, told_input_octets = input_octets,
     told_output_octets = output_octets, told_s = session_time_s, told_counted_s = counted_s
 WHERE ended_at IS NOT NULL;
+
+-- From now on whatever is deleted is overwritten (secure_delete). What was freed before goes here.
+CREATE TABLE scrub (zeros BLOB NOT NULL);
+INSERT INTO scrub (zeros)
+SELECT zeroblob (f.freelist_count * p.page_size) FROM pragma_freelist_count AS f, pragma_page_size AS p;
+DROP TABLE scrub;

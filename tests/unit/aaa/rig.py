@@ -15,7 +15,8 @@ from typing import Any
 
 from portal import keys, settings
 from portal.door import Door, Phone
-from portal.node import Clocks, Node
+from portal.node import Node
+from portal.node_clock import Clocks
 from portal.store import db
 from portal.tickets import Ticket
 from radius.packet import (
@@ -46,6 +47,7 @@ from radius.packet import (
 )
 from radius.password import hide
 from radius.server import Server
+from tests.unit import new_database
 from tests.unit.radius.rig import Outbox
 
 SECRET = "pantai-secret-0123456789"
@@ -76,7 +78,7 @@ class NodeRig:
         if not self._started:
             keys.write(self.directory, keys.make(os.urandom))
             self._started = True
-            db.migrate(self.directory / db.FILE_NAME)
+            new_database.create(self.directory / db.FILE_NAME)
         clocks = Clocks(lambda: self.at, lambda: self.elapsed_s, lambda: self.is_synchronised)
         found = settings.load(self.directory, environment or {})
         self.node = await Node.open(self.directory, found, clocks)
@@ -111,6 +113,13 @@ class NodeRig:
         self.elapsed_s += 7
         self.at += 7
         await self.open(environment)
+
+    async def settled(self) -> Path:
+        """Have everything in its tables; returns the database file."""
+        await self.node.commit.now()
+        while len(self.node.store.journal):
+            await self.node.commit.settle()
+        return self.directory / db.FILE_NAME
 
     def sleep(self, seconds: float) -> None:
         """Let time pass."""

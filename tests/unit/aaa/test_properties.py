@@ -5,7 +5,8 @@ extensions, replacing it), against a model that counts with plain numbers.
 The model knows what each gateway measured and which packets the node acknowledged. It holds the
 node to: usage exact to the octet and second; used + everything granted and not yet used never above
 the quota, superseded grants aside; no phone locked out by a Stop that never came; a quota that
-people raise by what they said and by nothing else.
+people raise by what they said and by nothing else; a ledger whose records of each session add up to
+what its row says, and whose tree is that of its records.
 """
 
 import asyncio
@@ -20,10 +21,13 @@ from hypothesis import strategies as st
 from portal.domain.session import Kind, Report, Session, apply
 from portal.errors import DeskError
 from radius.packet import ACCESS_ACCEPT, CLASS, SERVICE_TYPE, SESSION_TIMEOUT, integer_attribute
-from tests.unit.aaa.rig import INTERIM, ON, START, STOP, NodeRig
+from tests.unit import ledger_check
+from tests.unit.aaa.rig import INTERIM, ON, START, START_AT, STOP, NodeRig
 
 ADDRESSES = ("10.20.0.1", "10.20.0.2")
 PHONES = ("02-AA-BB-CC-DD-01", "02-AA-BB-CC-DD-02", "02-AA-BB-CC-DD-03")
+BEFORE_MIDNIGHT = START_AT + 4 * 3600 + 50 * 60
+"""23:56 in Makassar: sessions are cut in two by the end of the day."""
 QUOTA = 10_000_000
 QUOTA_S = 18_000
 VALID_S = 1000 * 86_400
@@ -241,6 +245,7 @@ class World:
         the phone left, its gateway forgot it, its packets never come."""
         self.rig.sleep(seconds)
         self.rig.node.accounting.close_stale()
+        await self.rig.node.hours.look()
         await self.rig.node.commit.now()
         for running in self.sessions:
             if self.rig.elapsed_s - running.heard_s > 900:
@@ -338,7 +343,7 @@ def test_any_history_is_counted_exactly_and_never_granted_twice(
     actions: list[tuple[str, int, int, int]], devices: int, seed: int
 ) -> None:
     async def play(directory: Path) -> None:
-        rig = await NodeRig(directory).open()
+        rig = await NodeRig(directory, at=BEFORE_MIDNIGHT).open()
         rig.reject_after_s = 0.0
         rig.node.aaa.reject_after_s = 0.0
         try:
@@ -351,6 +356,8 @@ def test_any_history_is_counted_exactly_and_never_granted_twice(
             for what, phone, gateway, amount in actions:
                 await act(world, what, PHONES[phone], gateway, amount)
                 world.check()
+            await rig.node.hours.tell_days()
+            ledger_check.check(await rig.settled())
         finally:
             await rig.close()
 

@@ -103,7 +103,6 @@ def test_a_hub_that_lost_records_is_shown_its_signature_and_gets_them_again() ->
 @pytest.mark.parametrize(
     "answer",
     [
-        well(70),
         Answered(200, 55),
         Answered(404, 0),
         Answered(500, 0),
@@ -118,6 +117,14 @@ def test_an_answer_that_makes_no_sense_changes_nothing_and_waits(answer: Answere
     then = exchange.answered(state, Sent(50, 10, 60), answer, 60)
     assert (then.is_again, then.is_retry, then.state.standing) == (False, True, "refused")
     assert (then.state.size, then.state.acked) == (50, 50)
+
+
+def test_a_hub_that_has_more_is_shown_the_whole_log_and_must_say_why() -> None:
+    then = exchange.answered(State(size=50, acked=50), Sent(50, 10, 60), well(70), 60)
+    assert then.is_again
+    assert exchange.plan(then.state, 60) == Send(60, 0)
+    again = exchange.answered(then.state, Sent(60, 0, 60), well(70), 60)
+    assert (again.is_again, again.is_retry, again.state.standing) == (False, True, "refused")
 
 
 def test_pending_and_revoked_nodes_wait_without_forgetting_anything() -> None:

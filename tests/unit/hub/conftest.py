@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests import postgres_server
+from tests.unit.hub.office import Story, Tell, make_directory, office
+from tests.unit.hub.written_node import WrittenNode
 
 _numbers = count(1)
 
@@ -48,3 +50,25 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return "sqlite"
     return fresh_database(request.getfixturevalue("postgres_server_url"))
+
+
+@pytest.fixture
+def hub_directory(tmp_path: Path, database_url: str) -> Path:
+    """A hub's directory that was just made."""
+    return make_directory(tmp_path, database_url)
+
+
+@pytest.fixture
+def tell(hub_directory: Path) -> Tell:
+    """Runs a story on a hub with one enrolled node."""
+
+    def run(story: Story) -> None:
+        async def whole() -> None:
+            async with office(hub_directory) as place:
+                node = WrittenNode()
+                await place.enrol(node)
+                await story(place, node)
+
+        asyncio.run(whole())
+
+    return run

@@ -1,6 +1,6 @@
 """A hub for tests: real database, real keys, a clock that the test moves."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,16 @@ class Office:
         if outcome.answer.cosignature is not None:
             node.keep(outcome.answer.cosignature, sent.checkpoint)
         return outcome
+
+    async def totals(self, node: WrittenNode, site: int = 1) -> tuple[int, int]:
+        """(sessions, octets) of all days of a site by the roll-ups."""
+        rows = await self.hub.usage.days_of_site(
+            self.hub.store.database, node.node_id, site, 0, 4_000_000
+        )
+        return (
+            sum(row["sessions"] for row in rows),
+            sum(row["input_octets"] + row["output_octets"] for row in rows),
+        )
 
     async def alarms(self) -> list[tuple[str, str]]:
         """(kind, key) of the alarms that are going on."""
@@ -84,3 +94,7 @@ async def office(directory: Path, now: int = NOON + 3600) -> AsyncIterator[Offic
         yield found
     finally:
         await hub.close()
+
+
+Story = Callable[[Office, WrittenNode], Awaitable[None]]
+Tell = Callable[[Story], None]

@@ -1,50 +1,16 @@
 """The hub takes each record once, and refuses with proof what does not fit what it has signed."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-
 import pytest
 
 from portal.domain import note
 from portal.domain.ledger import Kind
 from portal.hub.checkpoints import CheckpointError, verify
 from portal.wire import Problem, WireError
-from tests.unit.hub.office import Office, make_directory, office
+from tests.unit.hub.office import Office, Tell
 from tests.unit.hub.written_node import NOON, WrittenNode
 
-Story = Callable[[Office, WrittenNode], Awaitable[None]]
 
-
-@pytest.fixture
-def tell(tmp_path: Path, database_url: str) -> Callable[[Story], None]:
-    """Run a story on a hub with one enrolled node."""
-    directory = make_directory(tmp_path, database_url)
-
-    def run(story: Story) -> None:
-        async def whole() -> None:
-            async with office(directory) as place:
-                node = WrittenNode()
-                await place.enrol(node)
-                await story(place, node)
-
-        asyncio.run(whole())
-
-    return run
-
-
-async def totals(place: Office, node: WrittenNode) -> tuple[int, int]:
-    """(sessions, octets) of all days by the roll-ups."""
-    rows = await place.hub.usage.days_of_site(
-        place.hub.store.database, node.node_id, 1, 0, 4_000_000
-    )
-    return (
-        sum(row["sessions"] for row in rows),
-        sum(row["input_octets"] + row["output_octets"] for row in rows),
-    )
-
-
-def test_records_are_stored_and_their_checkpoint_is_cosigned(tell: Callable[[Story], None]) -> None:
+def test_records_are_stored_and_their_checkpoint_is_cosigned(tell: Tell) -> None:
     async def story(place: Office, node: WrittenNode) -> None:
         node.session(1)
         node.session(2)
@@ -53,7 +19,7 @@ def test_records_are_stored_and_their_checkpoint_is_cosigned(tell: Callable[[Sto
         assert node.cosigned is not None
         signed = note.parse_note(node.cosigned)
         assert note.cosigned_at(signed, place.hub.keys.cosigner_key, verify) == place.now
-        assert await totals(place, node) == (2, 2200)
+        assert await place.totals(node) == (2, 2200)
         kept = await place.hub.ledger.checkpoints(place.hub.store.database, node.node_id)
         assert [(row["size"], row["note"]) for row in kept] == [(4, node.cosigned)]
         assert await place.alarms() == []
@@ -61,7 +27,7 @@ def test_records_are_stored_and_their_checkpoint_is_cosigned(tell: Callable[[Sto
     tell(story)
 
 
-def test_what_is_sent_again_is_absorbed(tell: Callable[[Story], None]) -> None:
+def test_what_is_sent_again_is_absorbed(tell: Tell) -> None:
     async def story(place: Office, node: WrittenNode) -> None:
         node.session(1)
         first = node.exchange()
@@ -75,13 +41,13 @@ def test_what_is_sent_again_is_absorbed(tell: Callable[[Story], None]) -> None:
         await place.take(node, node.exchange(first=1))
         await place.take(node, node.exchange(first=0))
         await place.take(node, node.exchange(first=2, count=1))
-        assert await totals(place, node) == (3, 3300)
+        assert await place.totals(node) == (3, 3300)
         assert await place.alarms() == []
 
     tell(story)
 
 
-def test_a_request_counter_counts_once(tell: Callable[[Story], None]) -> None:
+def test_a_request_counter_counts_once(tell: Tell) -> None:
     async def story(place: Office, node: WrittenNode) -> None:
         await place.take(node)
         node.session(1)
@@ -89,12 +55,12 @@ def test_a_request_counter_counts_once(tell: Callable[[Story], None]) -> None:
         assert repeated.status == 401
         assert repeated.answer.problem == Problem.COUNTER
         assert repeated.answer.size == 1
-        assert await totals(place, node) == (0, 0)
+        assert await place.totals(node) == (0, 0)
 
     tell(story)
 
 
-def test_a_gap_is_an_alarm_that_ends_when_it_is_filled(tell: Callable[[Story], None]) -> None:
+def test_a_gap_is_an_alarm_that_ends_when_it_is_filled(tell: Tell) -> None:
     async def story(place: Office, node: WrittenNode) -> None:
         await place.take(node)
         node.session(1)
@@ -106,13 +72,13 @@ def test_a_gap_is_an_alarm_that_ends_when_it_is_filled(tell: Callable[[Story], N
         assert await place.sides("gap", node) == {"node", "hub"}
         await place.take(node, node.exchange(first=2))
         assert await place.alarms() == []
-        assert await totals(place, node) == (2, 2200)
+        assert await place.totals(node) == (2, 2200)
 
     tell(story)
 
 
 def test_another_record_at_a_known_place_is_a_fork_with_both_sides_kept(
-    tell: Callable[[Story], None],
+    tell: Tell,
 ) -> None:
     async def story(place: Office, node: WrittenNode) -> None:
         node.session(1)
@@ -128,26 +94,26 @@ def test_another_record_at_a_known_place_is_a_fork_with_both_sides_kept(
             assert outcome.answer.head == honest
         assert await place.alarms() == [("fork", "0/2")]
         assert await place.sides("fork", node) == {"node", "hub"}
-        assert await totals(place, node) == (1, 1100)
+        assert await place.totals(node) == (1, 1100)
 
     tell(story)
 
 
-def test_a_root_that_the_records_do_not_have_is_refused(tell: Callable[[Story], None]) -> None:
+def test_a_root_that_the_records_do_not_have_is_refused(tell: Tell) -> None:
     async def story(place: Office, node: WrittenNode) -> None:
         node.session(1)
         lie = node.exchange(checkpoint=node.checkpoint(root=bytes(32)))
         outcome = await place.take(node, lie)
         assert outcome.answer.problem == Problem.FORK
         assert outcome.answer.size == 0
-        assert await totals(place, node) == (0, 0)
+        assert await place.totals(node) == (0, 0)
         assert (await place.take(node)).status == 200
-        assert await totals(place, node) == (1, 1100)
+        assert await place.totals(node) == (1, 1100)
 
     tell(story)
 
 
-def test_a_promised_checkpoint_binds_the_records_to_come(tell: Callable[[Story], None]) -> None:
+def test_a_promised_checkpoint_binds_the_records_to_come(tell: Tell) -> None:
     async def story(place: Office, node: WrittenNode) -> None:
         node.session(1)
         node.session(2)
@@ -163,12 +129,12 @@ def test_a_promised_checkpoint_binds_the_records_to_come(tell: Callable[[Story],
         assert await place.alarms() == [("fork", "promise/4")]
         node.records[-1] = kept
         assert (await place.take(node)).status == 200
-        assert await totals(place, node) == (2, 2200)
+        assert await place.totals(node) == (2, 2200)
 
     tell(story)
 
 
-def test_an_older_disk_is_told_what_it_had_sent(tell: Callable[[Story], None]) -> None:
+def test_an_older_disk_is_told_what_it_had_sent(tell: Tell) -> None:
     async def story(place: Office, node: WrittenNode) -> None:
         node.session(1)
         node.session(2)
@@ -184,12 +150,12 @@ def test_an_older_disk_is_told_what_it_had_sent(tell: Callable[[Story], None]) -
         assert (await place.take(node)).status == 200
         # All it had forgotten stands in the parent: one alarm, of the disk itself.
         assert await place.alarms() == [("rolled_back", "0/3")]
-        assert await totals(place, node) == (3, 3300)
+        assert await place.totals(node) == (3, 3300)
 
     tell(story)
 
 
-def test_an_epoch_that_forgets_records_is_an_alarm(tell: Callable[[Story], None]) -> None:
+def test_an_epoch_that_forgets_records_is_an_alarm(tell: Tell) -> None:
     async def story(place: Office, node: WrittenNode) -> None:
         node.session(1)
         await place.take(node)
@@ -212,7 +178,7 @@ def test_an_epoch_that_forgets_records_is_an_alarm(tell: Callable[[Story], None]
 
 
 def test_what_is_told_again_after_an_older_disk_counts_once(
-    tell: Callable[[Story], None],
+    tell: Tell,
 ) -> None:
     async def story(place: Office, node: WrittenNode) -> None:
         await place.take(node)
@@ -225,12 +191,12 @@ def test_what_is_told_again_after_an_older_disk_counts_once(
         node.session(2, down=50, up=0, at=NOON + 5)
         await place.take(node)
         # 1,000 were known of the first; 400 + 900 are 300 more. The other is new.
-        assert await totals(place, node) == (2, 1350)
+        assert await place.totals(node) == (2, 1350)
 
     tell(story)
 
 
-def test_an_epoch_without_a_parent_of_ours_is_an_alarm(tell: Callable[[Story], None]) -> None:
+def test_an_epoch_without_a_parent_of_ours_is_an_alarm(tell: Tell) -> None:
     async def story(place: Office, node: WrittenNode) -> None:
         await place.take(node)
         node.next_epoch("no note at all")
@@ -240,7 +206,7 @@ def test_an_epoch_without_a_parent_of_ours_is_an_alarm(tell: Callable[[Story], N
     tell(story)
 
 
-def test_two_boxes_that_claim_one_site_are_an_alarm(tell: Callable[[Story], None]) -> None:
+def test_two_boxes_that_claim_one_site_are_an_alarm(tell: Tell) -> None:
     async def story(place: Office, node: WrittenNode) -> None:
         other = WrittenNode(seed=b"\x09" * 32, sites=("LAIN",))
         await place.enrol(other)
@@ -254,7 +220,7 @@ def test_two_boxes_that_claim_one_site_are_an_alarm(tell: Callable[[Story], None
 
 
 @pytest.mark.parametrize("state", ["pending", "revoked"])
-def test_who_may_not_report_changes_nothing(tell: Callable[[Story], None], state: str) -> None:
+def test_who_may_not_report_changes_nothing(tell: Tell, state: str) -> None:
     async def story(place: Office, node: WrittenNode) -> None:
         store = place.hub.store
         async with store.database.transaction() as transaction:
@@ -263,12 +229,12 @@ def test_who_may_not_report_changes_nothing(tell: Callable[[Story], None], state
         outcome = await place.take(node)
         expected = {"pending": (202, Problem.PENDING), "revoked": (410, Problem.REVOKED)}[state]
         assert (outcome.status, outcome.answer.problem) == expected
-        assert await totals(place, node) == (0, 0)
+        assert await place.totals(node) == (0, 0)
 
     tell(story)
 
 
-def test_a_body_that_makes_no_sense_is_refused_in_words(tell: Callable[[Story], None]) -> None:
+def test_a_body_that_makes_no_sense_is_refused_in_words(tell: Tell) -> None:
     async def story(place: Office, node: WrittenNode) -> None:
         stranger = WrittenNode(seed=b"\x08" * 32)
         node.session(1)
@@ -286,6 +252,83 @@ def test_a_body_that_makes_no_sense_is_refused_in_words(tell: Callable[[Story], 
             await place.take(node, node.exchange(records=b"\x03abc" + bytes(32)))
         outcome = await place.take(node, node.exchange(checkpoint=node.checkpoint(2)))
         assert outcome.status == 422
-        assert await totals(place, node) == (0, 0)
+        assert await place.totals(node) == (0, 0)
 
     tell(story)
+
+
+def test_a_hub_that_lost_records_is_told_and_takes_them_again(tell: Tell) -> None:
+    async def story(place: Office, node: WrittenNode) -> None:
+        for user in range(6):
+            node.session(user)
+        await place.take(node, node.exchange(first=0, count=4))
+        await back_up(place)
+        await place.take(node)
+        assert node.acked == 8
+        await put_back(place)
+        node.session(7)
+        outcome = await place.take(node)
+        assert (outcome.status, outcome.answer.problem) == (200, Problem.BEHIND)
+        assert outcome.answer.size == 4
+        outcome = await place.take(node, node.exchange(first=4, proof=node.cosigned))
+        assert outcome.answer.problem is None
+        assert await place.alarms() == [("hub_lost_data", "0/4")]
+        assert await place.totals(node) == (7, 7700)
+
+    tell(story)
+
+
+def test_a_node_cannot_change_what_a_hub_has_lost(tell: Tell) -> None:
+    async def story(place: Office, node: WrittenNode) -> None:
+        for user in range(6):
+            node.session(user)
+        await place.take(node, node.exchange(first=0, count=4))
+        await back_up(place)
+        await place.take(node)
+        await put_back(place)
+        proof = node.cosigned
+        node.records.pop()
+        node.session(5, down=1)
+        node.session(7)
+        outcome = await place.take(node, node.exchange(first=4, proof=proof))
+        assert outcome.answer.problem == Problem.FORK
+        assert ("fork", "lost checkpoint/8") in await place.alarms()
+        assert await place.totals(node) == (2, 2200)
+
+    tell(story)
+
+
+def test_a_proof_that_is_not_ours_is_refused(tell: Tell) -> None:
+    async def story(place: Office, node: WrittenNode) -> None:
+        node.session(1)
+        lie = node.exchange(acked_size=9, proof=node.checkpoint())
+        outcome = await place.take(node, lie)
+        assert (outcome.status, outcome.answer.problem) == (422, Problem.BODY)
+        assert await place.alarms() == []
+
+    tell(story)
+
+
+SAVED: dict[str, list[dict[str, object]]] = {}
+TABLES: tuple[str, ...] = ("node_head", "checkpoint", "record", "session_record", "event")
+TABLES += ("site_day", "site_hour", "user_day", "user_month", "site_month", "node_name")
+
+
+async def back_up(place: Office) -> None:
+    """Keep a backup of the hub's tables."""
+    for table in TABLES:
+        rows = await place.hub.store.database.all(f"SELECT * FROM {table}")
+        SAVED[table] = [dict(row) for row in rows]  # type: ignore[call-overload]
+
+
+async def put_back(place: Office) -> None:
+    """Put the backup back."""
+    async with place.hub.store.database.transaction() as transaction:
+        for table in TABLES:
+            await transaction.run(f"DELETE FROM {table}")
+            for row in SAVED[table]:
+                marks = ", ".join("?" * len(row))
+                await transaction.run(
+                    f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})",
+                    list(row.values()),
+                )

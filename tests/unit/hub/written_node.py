@@ -132,7 +132,7 @@ class WrittenNode:
     ) -> Exchange:
         """An exchange with `count` records from `first` on (all that are not acknowledged)."""
         first = self.acked if first is None else first
-        end = len(self.records) if count is None else first + count
+        end = len(self.records) if count is None else min(len(self.records), first + count)
         values: dict[str, Any] = {
             "version": 1,
             "epoch": self.epoch,

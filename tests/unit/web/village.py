@@ -20,11 +20,13 @@ from urllib.parse import urlencode, urljoin, urlsplit
 import uvicorn
 
 from portal import keys, settings
-from portal.node import Clocks, Node
+from portal.node import Node
+from portal.node_clock import Clocks
 from portal.practice import PracticeGateway
 from portal.practice_phone import Phone
 from portal.serve import Service
 from portal.store import db
+from tests.unit import new_database
 
 T = TypeVar("T")
 
@@ -85,7 +87,7 @@ class Village:
         self.do(self._start())
 
     async def _start(self) -> None:
-        db.migrate(self._directory / db.FILE_NAME)
+        new_database.create(self._directory / db.FILE_NAME)
         keys.write(self._directory, keys.make(os.urandom))
         clocks = Clocks(self.clock.read, self.clock.read, lambda: True)
         self.node = await Node.open(

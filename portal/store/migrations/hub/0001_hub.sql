@@ -46,7 +46,8 @@ CREATE TABLE node_key (
 );
 
 -- The log of each epoch as far as the hub has it. `promised` is a note of the node about records
--- that have not come yet, `proven` one that this hub has cosigned and whose records it has lost.
+-- that have not come yet, `proven` one that this hub has cosigned and whose records it has lost;
+-- retention has been through the records below `pruned_size`.
 CREATE TABLE node_head (
     node_id TEXT NOT NULL,
     epoch BIGINT NOT NULL,
@@ -59,6 +60,7 @@ CREATE TABLE node_head (
     parent_epoch BIGINT,
     parent_size BIGINT,
     backed_up_size BIGINT NOT NULL DEFAULT 0,
+    pruned_size BIGINT NOT NULL DEFAULT 0,
     newest_at BIGINT,
     updated_at BIGINT NOT NULL,
     PRIMARY KEY (node_id, epoch)
@@ -210,11 +212,16 @@ CREATE TABLE user_month (
 
 CREATE TABLE site_month (
     node_id TEXT NOT NULL,
-    site BIGINT NOT NULL,
     month BIGINT NOT NULL,
+    site BIGINT NOT NULL,
+    sessions BIGINT NOT NULL,
     users BIGINT NOT NULL,
-    PRIMARY KEY (node_id, site, month)
-);
+    input_octets BIGINT NOT NULL,
+    output_octets BIGINT NOT NULL,
+    counted_s BIGINT NOT NULL,
+    PRIMARY KEY (node_id, month, site)
+) /*sqlite WITHOUT ROWID*/;
+CREATE INDEX site_month_by_month ON site_month (month);
 
 -- What does not fit, once for each thing that does not; `alarm_key` tells the things apart.
 CREATE TABLE alarm (

@@ -1,0 +1,144 @@
+"""What is over goes from tables and files, the sums stay, and the log can still be checked."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from portal.domain.ledger import Kind, decode
+from portal.hub.retention import first_kept
+from portal.store.db.either import HUB_FILE_NAME
+from tests.unit.hub.office import Office, Tell, make_directory, office
+from tests.unit.hub.written_node import DAY_S, NOON, WrittenNode, pseudonym
+
+MONTHS_14 = 430 * DAY_S
+
+
+def test_sessions_go_after_their_months_and_the_sums_stay(tell: Tell) -> None:
+    async def story(place: Office, node: WrittenNode) -> None:
+        for user in range(5):
+            node.session(user + 1)
+        node.add(Kind.HEALTH, {"free": 1})
+        node.add(Kind.POLICY, {"name": "profiles"})
+        await place.take(node)
+        before = await place.totals(node)
+        place.now += MONTHS_14
+        node.session(9, at=place.now - 60)
+        await place.take(node)
+        assert await place.hub.tidy() == 6
+        assert await place.hub.tidy() == 0
+        database = place.hub.store.database
+        rows = await database.all("SELECT kind FROM record ORDER BY seq")
+        assert [row["kind"] for row in rows] == [11, 7, 13, 1]
+        assert len(await database.all("SELECT seq FROM session_record")) == 1
+        assert len(await database.all("SELECT pseudonym FROM user_day")) == 1
+        assert len(await database.all("SELECT pseudonym FROM user_month")) == 1
+        assert len(await database.all("SELECT kind FROM event WHERE kind = 12")) == 0
+        assert await place.totals(node) == (before[0] + 1, before[1] + 1100)
+        prunings = await place.hub.usage.prunings()
+        assert [(row["class"], row["count"]) for row in prunings] == [("session records", 6)]
+        # The log is whole: repeats are known, and it goes on.
+        assert await place.hub.proof.faults(node.node_id, place.now) == []
+        assert (await place.take(node, node.exchange(first=0))).status == 200
+        node.session(10, at=place.now)
+        assert (await place.take(node, node.exchange(first=3))).status == 200
+        assert await place.hub.proof.faults(node.node_id, place.now) == []
+
+    tell(story)
+
+
+def test_what_came_lately_stays_whatever_its_clock_said(tell: Tell) -> None:
+    async def story(place: Office, node: WrittenNode) -> None:
+        node.session(1, at=0)
+        node.session(2, at=2**40)
+        await place.take(node)
+        assert await place.hub.tidy() == 0
+        place.now += MONTHS_14
+        assert await place.hub.tidy() == 2
+
+    tell(story)
+
+
+def test_records_named_as_erased_are_forgotten(tell: Tell) -> None:
+    async def story(place: Office, node: WrittenNode) -> None:
+        first = node.session(1)
+        node.session(2)
+        await place.take(node)
+        node.add(Kind.ERASURE, {"records": [[0, first], [0, 0], [7, 7], "x", [True]]})
+        await place.take(node)
+        rows = await place.hub.store.database.all("SELECT seq FROM session_record")
+        assert [row["seq"] for row in rows] == [first + 1]
+        kinds = [
+            decode(bytes(row["public"])).kind
+            for row in await place.hub.store.database.all("SELECT public FROM record ORDER BY seq")
+        ]
+        assert kinds == [Kind.EPOCH, Kind.CONFIG, Kind.SESSION, Kind.ERASURE]
+        assert await place.totals(node) == (2, 2200)
+        node.session(3)
+        assert (await place.take(node, node.exchange(first=0))).status == 200
+
+    tell(story)
+
+
+def test_what_was_forgotten_is_in_no_file_of_the_directory(tmp_path: Path) -> None:
+    directory = make_directory(tmp_path, "sqlite")
+    name = b"\xa7PERSON\xa7\x01\x02"
+    number = int.from_bytes(name, "big")
+    assert pseudonym(number) == name
+
+    def files() -> bytes:
+        return b"".join(path.read_bytes() for path in directory.glob(f"{HUB_FILE_NAME}*"))
+
+    async def whole() -> None:
+        async with office(directory) as place:
+            node = WrittenNode()
+            await place.enrol(node)
+            for user in range(2000):
+                node.session(number if user % 3 == 0 else user)
+            while node.acked < len(node.records):
+                await place.take(node, node.exchange(count=400))
+            assert name in files()
+            octets = await place.hub.store.database.octets()
+            place.now += MONTHS_14
+            await place.hub.tidy()
+            assert name not in files()
+            assert await place.hub.store.database.octets() < octets
+
+    asyncio.run(whole())
+    assert name not in files()
+
+
+@pytest.mark.parametrize(
+    ("months", "expected"), [(13, "2025-08-01"), (1, "2026-08-01"), (9, "2025-12-01")]
+)
+def test_whole_months_are_kept(months: int, expected: str) -> None:
+    assert first_kept(NOON, months).isoformat() == expected
+
+
+TAMPERINGS = (
+    ("UPDATE record SET at = at + 1 WHERE seq = 3", False),
+    ("UPDATE record SET c_loc = ? WHERE seq = 3", True),
+    ("DELETE FROM record WHERE seq = 3", True),
+    ("UPDATE session_record SET output_octets = 1 WHERE seq = 3", True),
+    ("DELETE FROM session_record WHERE seq = 3", True),
+    ("UPDATE site_day SET input_octets = input_octets + 1", True),
+    ("DELETE FROM site_day", True),
+    ("DELETE FROM checkpoint WHERE size = 6", True),
+    ("UPDATE checkpoint SET note = replace(note, '6', '7') WHERE size = 6", True),
+)
+
+
+@pytest.mark.parametrize(("sql", "is_seen"), TAMPERINGS)
+def test_a_change_by_hand_is_found(tell: Tell, sql: str, is_seen: bool) -> None:
+    async def story(place: Office, node: WrittenNode) -> None:
+        for user in range(4):
+            node.session(user)
+        await place.take(node)
+        assert await place.hub.proof.faults(node.node_id, place.now) == []
+        async with place.hub.store.database.transaction() as transaction:
+            await transaction.run(sql, (b"\x01" * 32,) if "?" in sql else ())
+        found = await place.hub.proof.faults(node.node_id, place.now)
+        assert bool(found) == is_seen, found
+        assert all(fault.what.endswith(".") for fault in found)
+
+    tell(story)

@@ -1,0 +1,292 @@
+"""Sync: a whole node and a hub over TLS; what happens when either of them, or the link, fails."""
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from portal import hub_trust, wire
+from portal.domain.ledger import Kind
+from portal.sync import Outcome, Sync
+from tests.unit.aaa.rig import NodeRig
+from tests.unit.sync.paper_hub import PaperHub, trust
+from tests.unit.sync.servers import serving
+
+MAC = "02-00-00-00-00-01"
+
+
+@dataclass
+class Village:
+    """A node that is enrolled at a hub."""
+
+    rig: NodeRig
+    hub: PaperHub
+
+    @property
+    def sync(self) -> Sync:
+        return self.rig.node.hub.sync
+
+    async def exchange(self) -> Outcome:
+        await self.rig.node.commit.now()
+        return await self.sync.now()
+
+    async def happen(self, count: int) -> None:
+        """Let `count` records be appended."""
+        for number in range(count):
+            self.rig.node.ledger.append(Kind.HEALTH, {"number": number})
+        await self.rig.node.commit.now()
+
+    @property
+    def size(self) -> int:
+        head = self.rig.node.ledger.store.head()
+        assert head is not None
+        return head.size
+
+    def assert_same(self) -> None:
+        """The hub has the node's records, each once, and the node has its signature for it."""
+        head = self.rig.node.ledger.store.head()
+        assert head is not None
+        ours = self.rig.node.ledger.store.records(head.epoch, 0, 100_000)
+        theirs = self.hub.epochs[head.epoch]
+        assert [(public, c_loc) for _, public, c_loc in ours] == theirs
+        assert self.rig.node.ledger.store.acked().size == len(theirs)
+        cosigned = self.rig.node.ledger.store.cosigned()
+        assert cosigned is not None and cosigned["size"] == len(theirs)
+
+
+def run(tmp_path: Path, scenario: Callable[[Village], Awaitable[None]]) -> None:
+    hub = PaperHub()
+
+    async def play(url: str, authority: str) -> None:
+        rig = await NodeRig(tmp_path).open()
+        try:
+            hub_trust.write(rig.directory, trust(url, authority))
+            await scenario(Village(rig, hub))
+        finally:
+            await rig.close()
+
+    with serving(tmp_path, hub.answer_http) as server:
+        asyncio.run(play(server.url, server.authority))
+
+
+def test_what_happened_is_at_the_hub_and_signed_for(tmp_path: Path) -> None:
+    async def scenario(village: Village) -> None:
+        await village.happen(20)
+        outcome = await village.exchange()
+        assert (outcome.exchanges, outcome.sentence) == (1, "")
+        village.assert_same()
+        status = village.sync.status()
+        assert (status["standing"], status["waiting"]) == ("well", 0)
+
+    run(tmp_path, scenario)
+
+
+def test_of_a_long_backlog_the_checkpoint_comes_first(tmp_path: Path) -> None:
+    async def scenario(village: Village) -> None:
+        await village.happen(1200)
+        size = village.size
+        outcome = await village.exchange()
+        village.assert_same()
+        assert outcome.records == size
+        assert len(village.hub.promises) == 1
+        assert [bool(one.records) for one in village.hub.requests] == [False, True, True, True]
+
+    run(tmp_path, scenario)
+
+
+def test_a_lost_answer_is_made_good_by_asking_again(tmp_path: Path) -> None:
+    async def scenario(village: Village) -> None:
+        await village.happen(5)
+        village.hub.before_answer = lambda: False
+        outcome = await village.exchange()
+        assert outcome.sentence and village.rig.node.ledger.store.acked().size == 0
+        assert village.sync.status()["standing"] == "late"
+        village.hub.before_answer = lambda: True
+        await village.happen(5)
+        await village.exchange()
+        village.assert_same()
+
+    run(tmp_path, scenario)
+
+
+def test_a_power_cut_between_the_answer_and_the_note_of_it(tmp_path: Path) -> None:
+    async def scenario(village: Village) -> None:
+        await village.happen(5)
+        village.hub.before_answer = lambda: False
+        await village.exchange()
+        village.hub.before_answer = lambda: True
+        await village.rig.restart()
+        await village.exchange()
+        village.assert_same()
+
+    run(tmp_path, scenario)
+
+
+def test_a_hub_from_an_older_backup_gets_its_records_again(tmp_path: Path) -> None:
+    async def scenario(village: Village) -> None:
+        await village.happen(700)
+        await village.exchange()
+        village.hub.epochs[0] = village.hub.epochs[0][:100]
+        await village.exchange()
+        village.assert_same()
+        assert any(one.proof for one in village.hub.requests)
+
+    run(tmp_path, scenario)
+
+
+def test_a_node_from_an_older_disk_goes_on_in_a_new_epoch(tmp_path: Path) -> None:
+    async def scenario(village: Village) -> None:
+        await village.happen(10)
+        await village.exchange()
+        rig = village.rig
+        await rig.node.close()
+        image = rig.directory.with_name("image")
+        shutil.copytree(rig.directory, image)
+        await rig.open()
+        await village.happen(10)
+        await village.exchange()
+        parent = village.hub.cosigned[0]
+        await rig.node.close()
+        shutil.rmtree(rig.directory)
+        shutil.copytree(image, rig.directory)
+        rig.sleep(100)
+        await rig.open()
+        await village.happen(3)
+        await village.exchange()
+        village.assert_same()
+        opening = village.hub.records(1)[0].payload
+        assert isinstance(opening, dict)
+        assert (opening["why"], opening["parent"]) == ("rolled back", parent)
+        replayed = [one for one in village.hub.records(1) if one.kind == Kind.HEALTH]
+        assert len(replayed) == 3
+        assert village.sync.status()["standing"] == "well"
+        assert village.sync.status()["evidence"] == 1
+
+    run(tmp_path, scenario)
+
+
+def test_a_hub_that_signs_something_else_is_caught(tmp_path: Path) -> None:
+    async def scenario(village: Village) -> None:
+        hub = village.hub
+        await village.happen(3)
+        other = "pesisir/node/0000000000000000/0\n9\n" + "A" * 43 + "=\n"
+        hub.spoil = lambda answer: msgspec.structs.replace(answer, cosignature=hub.line(other))
+        await village.exchange()
+        assert village.rig.node.ledger.store.acked().size == 0
+        assert village.sync.status()["evidence"] == 1
+        (kept,) = village.rig.node.hub.store.evidence()
+        assert kept["what"] == "hub_lies"
+        hub.spoil = lambda answer: answer
+        await village.exchange()
+        village.assert_same()
+
+    run(tmp_path, scenario)
+
+
+def test_an_older_disk_on_which_nothing_else_happened(tmp_path: Path) -> None:
+    async def scenario(village: Village) -> None:
+        await village.happen(10)
+        await village.exchange()
+        rig = village.rig
+        await rig.node.close()
+        image = rig.directory.with_name("image")
+        shutil.copytree(rig.directory, image)
+        await rig.open()
+        await village.happen(10)
+        await village.exchange()
+        await rig.node.close()
+        shutil.rmtree(rig.directory)
+        shutil.copytree(image, rig.directory)
+        await rig.open()
+        await village.happen(3)
+        await village.exchange()
+        village.assert_same()
+        assert not [one for one in village.hub.records(1) if one.kind == Kind.HEALTH]
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("problem", ["fork", "rolled_back", "epoch"])
+def test_a_hub_that_claims_a_fork_it_cannot_show_changes_nothing(
+    tmp_path: Path, problem: str
+) -> None:
+    async def scenario(village: Village) -> None:
+        await village.happen(3)
+        await village.exchange()
+        cosigned = village.hub.cosigned[0]
+        village.hub.instead = (409, wire.Answer(1, problem=problem, head=cosigned))
+        await village.happen(1)
+        epoch = village.rig.node.ledger.store.epochs()
+        outcome = await village.exchange()
+        assert outcome.then is not None and outcome.then.state.standing == "hub_lies"
+        assert len(village.rig.node.ledger.store.epochs()) == len(epoch)
+
+    run(tmp_path, scenario)
+
+
+def test_a_counter_that_was_used_is_overtaken(tmp_path: Path) -> None:
+    async def scenario(village: Village) -> None:
+        village.hub.counter = 5000
+        outcome = await village.exchange()
+        assert (outcome.exchanges, outcome.sentence) == (2, "")
+        village.assert_same()
+
+    run(tmp_path, scenario)
+
+
+def test_nobody_approved_it_yet(tmp_path: Path) -> None:
+    async def scenario(village: Village) -> None:
+        village.hub.state = "pending"
+        outcome = await village.exchange()
+        assert outcome.sentence == "not approved"
+        assert village.sync.status()["standing"] == "pending"
+        village.hub.state = "active"
+        await village.exchange()
+        village.assert_same()
+
+    run(tmp_path, scenario)
+
+
+def test_balances_go_with_an_exchange_and_everything_once_a_night(tmp_path: Path) -> None:
+    async def scenario(village: Village) -> None:
+        await village.rig.cards("warga", 3)
+        await village.exchange()
+        assert village.hub.backup is not None
+        # What happened in the seconds around an exchange is told twice rather than not at all.
+        village.rig.sleep(1800)
+        await village.exchange()
+        before = len(village.hub.deltas)
+        village.rig.sleep(1800)
+        await village.exchange()
+        assert len(village.hub.deltas) == before
+        await village.rig.cards("warga", 1)
+        await village.exchange()
+        assert len(village.hub.deltas) == before + 1
+        assert village.hub.deltas[-1].number > village.hub.backup.number
+
+    run(tmp_path, scenario)
+
+
+def test_watching_exchanges_every_five_minutes_for_two_hours(tmp_path: Path) -> None:
+    async def scenario(village: Village) -> None:
+        assert village.sync.interval_s() == 1800
+        await village.sync.watch(True)
+        assert village.sync.interval_s() == 300
+        village.rig.sleep(2 * 3600 + 1)
+        assert village.sync.interval_s() == 1800
+
+    run(tmp_path, scenario)
+
+
+def test_without_a_hub_nothing_is_sent(tmp_path: Path) -> None:
+    async def scenario(village: Village) -> None:
+        (village.rig.directory / hub_trust.FILE_NAME).unlink()
+        outcome = await village.exchange()
+        assert outcome.exchanges == 0 and "enrol" in outcome.sentence
+        assert village.hub.requests == []
+
+    run(tmp_path, scenario)
