@@ -54,7 +54,8 @@ class SentLog:
             is_wanted = row["acked"] < size or row["epoch"] in self.lost
             if is_ours and is_wanted and row["epoch"] not in self.given_up:
                 tree = await self.tree(row["epoch"], size)
-                found.append(Log(row["epoch"], row["node"], size, row["acked"], tree, is_over=True))
+                acked = min(row["acked"], size)
+                found.append(Log(row["epoch"], row["node"], size, acked, tree, is_over=True))
         head = self._store.head()
         if head is None or head.epoch != newest["epoch"]:
             raise RuntimeError("the ledger has no epoch; expected Ledger.begin before")
