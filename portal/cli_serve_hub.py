@@ -6,7 +6,19 @@ from typing import Any
 
 import click
 
-from portal.terminal import Command, call, details, directory, existing_directory, show, when
+from portal.errors import UserError
+from portal.terminal import (
+    Group,
+    call,
+    details,
+    directory,
+    existing_directory,
+    is_hub,
+    json_option,
+    show,
+    table,
+    when,
+)
 
 
 def init(
@@ -52,12 +64,15 @@ def init(
     show(made, as_json, text)
 
 
-@click.command("hub", cls=Command)
-def hub() -> None:
+@click.group("hub", cls=Group, invoke_without_command=True)
+@click.pass_context
+def hub(context: click.Context) -> None:
     """Run the hub.
 
     Prints a line beginning with "ready" and the addresses, and runs until SIGTERM or Ctrl-C.
     """
+    if context.invoked_subcommand is not None:
+        return
     from portal.hub_directories import existing_hub
 
     path = existing_hub(directory())
@@ -67,6 +82,33 @@ def hub() -> None:
 
     logs.start(logging.INFO)
     serve_hub.run(path, settings.load_for_hub(path))
+
+
+@hub.command("import")
+@click.argument("stick", metavar="DIR", type=click.Path(path_type=Path))
+@json_option
+def import_stick(stick: Path, as_json: bool) -> None:
+    """Take what nodes wrote on a stick with: pesisir ledger export --usb DIR.
+
+    The hub's answers are written beside it; carry them back to the node. A stick that was taken
+    before changes nothing.
+    """
+    if not is_hub(directory()):
+        raise UserError(f"{directory()} is no hub's directory; expected one made with --role hub")
+
+    def text(taken: list[dict[str, Any]]) -> str:
+        return table(
+            ["BOX", "EXCHANGES", "RECORDS HERE", "PROBLEM", "TO CARRY BACK"],
+            [
+                [
+                    *(one["node_id"], one["exchanges"], one["size"]),
+                    *(one["problem"] or "-", Path(one["answers"]).name),
+                ]
+                for one in taken
+            ],
+        )
+
+    show(call("take_stick", directory=str(stick.expanduser().absolute())), as_json, text)
 
 
 def backup_place() -> tuple[Path, Callable[..., Any]]:

@@ -423,27 +423,36 @@ class Sync:
         async with self._busy:
             for body in answers:
                 answer = _answer(Reply(200, body))
-                if answer is None or answer.head is None:
+                if answer is None:
                     continue
-                if await self._keep_head(trust, answer.head, answer.backed_up_size):
+                if await self._keep_carried(trust, answer):
                     outcome.exchanges += 1
                 outcome.documents += len(answer.documents)
                 await self._policy.receive(answer.documents)
         return outcome
 
-    async def _keep_head(self, trust: HubTrust, head: str, backed_up: int) -> bool:
-        """Keep a cosigned checkpoint of this node's own log; False for any other note."""
-        judged = await self._log.judged(trust, head)
-        if judged is None or not (judged.is_signed_by_us and judged.is_signed_by_hub):
+    async def _keep_carried(self, trust: HubTrust, answer: wire.Answer) -> bool:
+        """Keep the checkpoint that an answer cosigns; False where it does not, or another's."""
+        if answer.cosignature is None:
             return False
-        if not judged.is_known:
-            await self._keep_evidence("hub_lies", "", head)
-            return False
-        await self._ledger.store.keep_cosigned(
-            judged.epoch, judged.size, head, at=self._clock.now(), backed_up=backed_up
-        )
-        self._epoch = -1
-        return True
+        for log in await self._log.logs():
+            if not log.acked < answer.size <= log.size:
+                continue
+            tree = await self._log.tree(log.epoch, answer.size)
+            checkpoint = self._log.signed(log.node, log.epoch, tree)
+            whole = self._log.cosigned(trust, checkpoint, answer.cosignature)
+            if whole is not None:
+                await self._ledger.store.keep_cosigned(
+                    log.epoch,
+                    answer.size,
+                    whole,
+                    at=self._clock.now(),
+                    backed_up=answer.backed_up_size,
+                )
+                # The next exchange begins from what is stored now.
+                self._epoch = -1
+                return True
+        return False
 
     def _proof(self, epoch: int) -> str | None:
         """The newest checkpoint of an epoch that the hub has cosigned."""
