@@ -258,7 +258,8 @@ class Sync:
                 trust.url,
                 trust.authority,
                 node_id=self._ledger.keys.node_id,
-                signer=self._ledger.keys.sign,
+                # The box may change its key while the way to the hub is kept.
+                signer=lambda message: self._ledger.keys.sign(message),
                 proxy=self._proxy,
             )
             self._client = (trust, client)
