@@ -183,6 +183,8 @@ class HubClient:
             found = response.read(most_octets + 1)
             if len(found) > most_octets:
                 raise Unreachable("long", f"the hub's answer is longer than {most_octets} octets")
+            if response.length:
+                raise http.client.IncompleteRead(found, response.length)
             if connection.session is not None:
                 self._sessions[is_timeless] = connection.session
             if response.will_close:
