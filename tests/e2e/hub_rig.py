@@ -131,6 +131,12 @@ class HubRig:
         with closing(sqlite3.connect(self.directory / HUB_FILE_NAME)) as database:
             return database.execute(sql, parameters).fetchall()
 
+    def change(self, sql: str, parameters: tuple[object, ...] = ()) -> None:
+        """Change the database behind the hub's back."""
+        with closing(sqlite3.connect(self.directory / HUB_FILE_NAME)) as database:
+            database.execute(sql, parameters)
+            database.commit()
+
     def sessions(self) -> list[int]:
         """The numbers of all sessions the hub counts, as `VillageRig.use` gave them, in order."""
         rows = self.rows("SELECT output_octets FROM session_record WHERE output_octets > 0")

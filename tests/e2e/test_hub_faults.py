@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from portal.domain import ledger, merkle, note
 from tests.e2e.faulty_link import Cut, Link
 from tests.e2e.hub_rig import HubRig, VillageRig, broken_off
 
@@ -272,6 +273,89 @@ def test_thirty_days_without_a_link_and_then_ten_seconds(tmp_path: Path) -> None
         assert_hub_has(hub, told)
         assert hub.alarms() <= {"gap"}
         await assert_all_agree(village, hub, tmp_path)
+
+    play(tmp_path, story)
+
+
+def test_two_boxes_with_one_identity_are_a_fork_with_both_sides_kept(tmp_path: Path) -> None:
+    """A copied disk in a second box: both go on, and the second to report is found out."""
+
+    async def story(village: VillageRig, hub: HubRig) -> None:
+        await village.use(1, 10)
+        await village.exchange_until_quiet()
+        await village.kill()
+        village.image(tmp_path / "image")
+        twin = VillageRig(tmp_path)
+        await twin.open()
+        await twin.put_back(tmp_path / "image")
+        try:
+            told = await village.use(11, 5)
+            await village.exchange_until_quiet()
+            await twin.use(101, 5)
+            await twin.exchange()
+        finally:
+            await twin.close()
+        assert "fork" in hub.alarms()
+        sides = hub.rows("SELECT DISTINCT side FROM evidence WHERE kind = 'fork'")
+        assert {side for (side,) in sides} == {"hub", "node"}
+        assert set(told) <= set(hub.sessions())
+
+    play(tmp_path, story)
+
+
+def test_two_nodes_that_claim_one_site_are_an_alarm(tmp_path: Path) -> None:
+    async def story(village: VillageRig, hub: HubRig) -> None:
+        told = await village.use(1, 5)
+        await village.exchange_until_quiet()
+        other = await VillageRig(tmp_path).open()
+        try:
+            hub.enrol(other, site="LAIN")  # the office gave it another site than it reports for
+            told += await other.use(101, 5)
+            await other.exchange_until_quiet()
+        finally:
+            await other.close()
+        assert hub.alarms() == {"site_claimed"}
+        assert hub.sessions() == told
+
+    play(tmp_path, story)
+
+
+def test_a_hub_that_lies_about_a_checkpoint_is_kept_as_proof(tmp_path: Path) -> None:
+    """A hub with the right keys shows a head of this node that the node never signed."""
+
+    async def story(village: VillageRig, hub: HubRig) -> None:
+        told = await village.use(1, 10)
+        await village.exchange_until_quiet()
+        node = village.rig.node.signing
+        before = village.rig.node.ledger.store.epochs()
+        (size,) = hub.rows("SELECT size FROM node_head")[0]
+        text = note.checkpoint_text(
+            note.Checkpoint(ledger.origin(node.node_id, 0), size, bytes(range(32)))
+        )
+        forged = note.format_note(
+            text,
+            (
+                note.Signature(node.key.name, node.key.key_id, bytes(64)),
+                note.cosign(text, int(hub.at), hub.cosigner, hub.keys.cosign),
+            ),
+        )
+        hub.change(
+            "UPDATE node_head SET cosigned = ?, frontier = ?",
+            (forged, merkle.Frontier(size, [bytes(32)] * size.bit_count()).to_octets()),
+        )
+        hub.change("UPDATE record SET public = x'00' || public WHERE seq = ?", (size - 1,))
+        told += await village.use(11, 5)
+        outcome = await village.exchange()
+        assert outcome.sentence != ""
+        # It opens no epoch for a hub that cannot show its own signature, and keeps what was shown.
+        assert len(village.rig.node.ledger.store.epochs()) == len(before)
+        assert "hub_lies" in [row["what"] for row in village.rig.node.hub.store.evidence()]
+        assert forged in [row["theirs"] for row in village.rig.node.hub.store.evidence()]
+        assert village.sessions() == told
+        # What the hub cosigned before it lied proves the opposite.
+        found = await village.exported(hub, tmp_path / "proof.ledger")
+        assert found.problem is None
+        assert found.epochs[0].cosigned == size
 
     play(tmp_path, story)
 
