@@ -10,8 +10,10 @@ from portal.terminal import (
     Group,
     call,
     details,
+    directory,
     duration,
     existing_directory,
+    is_hub,
     json_option,
     octets,
     plural,
@@ -29,7 +31,10 @@ def ledger() -> None:
 @ledger.command("status")
 @json_option
 def status(as_json: bool) -> None:
-    """Show how far the ledger has got and how much of it the hub has."""
+    """Show how far the ledger has got and how much of it the hub has.
+
+    At a hub: how far it has the ledger of each box, and the keys to check it with.
+    """
 
     def text(found: dict[str, Any]) -> str:
         cosigned = found["cosigned"]
@@ -51,13 +56,35 @@ def status(as_json: bool) -> None:
             ]
         )
 
-    show(call("ledger"), as_json, text)
+    show(call("ledger"), as_json, _hub_text if is_hub(directory()) else text)
+
+
+def _hub_text(found: list[dict[str, Any]]) -> str:
+    if not found:
+        return "No box reports yet."
+    return "\n\n".join(
+        details(
+            [
+                ("Box", each["node"]),
+                *(
+                    (
+                        f"Epoch {one['epoch']}",
+                        f"{plural(one['size'], 'record')}, root {one['root']}",
+                    )
+                    for one in each["epochs"]
+                ),
+                *(("Key", key) for key in each["keys"]),
+            ]
+        )
+        for each in found
+    )
 
 
 @ledger.command("export")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path), required=False)
 @click.option("--personal", is_flag=True, help="With MACs, IPs, serials, names; it is audited.")
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
+@click.option("--box", metavar="ID", help="At a hub: whose ledger, where several boxes report.")
 @click.option(
     "--usb",
     metavar="DIR",
@@ -65,16 +92,26 @@ def status(as_json: bool) -> None:
     help="Instead: what the hub does not have, on a stick for pesisir hub import.",
 )
 @json_option
-def export(file: Path | None, personal: bool, force: bool, usb: Path | None, as_json: bool) -> None:
+def export(
+    file: Path | None,
+    personal: bool,
+    force: bool,
+    box: str | None,
+    usb: Path | None,
+    as_json: bool,
+) -> None:
     """Write the whole ledger into FILE, for an auditor.
 
-    Also while the node runs. What is personal stays out unless it is asked for.
+    Also while the node runs. What is personal stays out unless it is asked for. At a hub: its copy
+    of a box's ledger, which is verified in the same way.
     """
     from portal import directories
 
     if (file is None) == (usb is None):
         raise click.UsageError("Expected FILE, or --usb DIR.")
     if usb is not None:
+        if is_hub(directory()):
+            raise click.UsageError("--usb is for a node; at the hub FILE is what proves.")
         done = call("export_usb", directory=str(usb.expanduser().absolute()))
         show(
             done,
@@ -86,10 +123,14 @@ def export(file: Path | None, personal: bool, force: bool, usb: Path | None, as_
         )
         return
     assert file is not None
-    path = existing_directory()
+    path = directory() if is_hub(directory()) else existing_directory()
+    if box is not None and not is_hub(path):
+        raise click.UsageError("--box is for a hub; a node has its own ledger only.")
     target = file.expanduser().absolute()
     with progress("Exporting") as report:
-        done = directories.export_ledger(path, target, force, call, report, with_personal=personal)
+        done = directories.export_ledger(
+            path, target, force, call, report, with_personal=personal, box=box
+        )
     show(
         done,
         as_json,

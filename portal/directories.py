@@ -190,9 +190,13 @@ def export_ledger(
     report: Report,
     *,
     with_personal: bool,
+    box: str | None = None,
 ) -> dict[str, Any]:
-    """Write the ledger out to `file`. Returns {"file", "node", "records", "epochs"}."""
-    more = {"with_personal": with_personal}
+    """Write the ledger out to `file`; at a hub that of a `box`. Returns {"file", "node",
+    "records"}."""
+    more: dict[str, Any] = {"with_personal": with_personal}
+    if box is not None:
+        more["box"] = box
     done = _made_by_node(directory, file, force, "export_ledger", call, report, **more)
     return {**done, "file": str(file)}
 

@@ -25,9 +25,38 @@ async def _take_stick(hub: "Hub", directory: str) -> object:
     return [asdict(one) for one in taken]
 
 
+async def _ledger(hub: "Hub") -> object:
+    """How far the hub has each box's log, and the keys to check it with."""
+    found = []
+    for node in await hub.store.nodes():
+        node_id = node["node_id"]
+        epochs = []
+        for head in await hub.ledger.heads(hub.store.database, node_id):
+            epochs.append(
+                {"epoch": head.epoch, "size": head.size, "root": head.frontier.root().hex()}
+            )
+        keys = [str(key) for key in await hub.export.keys(node_id)]
+        found.append({"node": node_id, "epochs": epochs, "keys": keys})
+    return found
+
+
+async def _export_ledger(
+    hub: "Hub", path: str, with_personal: bool, box: str | None = None
+) -> object:
+    if with_personal:
+        raise UserError("The hub has no personal parts; those are only in the village's box.")
+    boxes = [node["node_id"] for node in await hub.store.nodes()]
+    found = [each for each in boxes if box in (None, each)]
+    if len(found) != 1:
+        raise UserError(f"Which box? Expected --box with one of: {', '.join(boxes) or 'none yet'}.")
+    return {"node": found[0], "records": await hub.export.write(found[0], Path(path))}
+
+
 TABLE: dict[str, HubCommand] = {
     "backup": hub_backups.write,
     "check": hub_check.command,
+    "export_ledger": _export_ledger,
+    "ledger": _ledger,
     "take_stick": _take_stick,
 }
 

@@ -28,6 +28,7 @@ from portal.control_server import ControlServer
 from portal.hub.alarms import Alarms
 from portal.hub.checkpoints import Cosigner
 from portal.hub.documents import Documents
+from portal.hub.export import LedgerExport
 from portal.hub.forgetting import FORGOTTEN
 from portal.hub.ingest import Ingest
 from portal.hub.office import HubOffice
@@ -79,6 +80,7 @@ class Hub:
     ingest: Ingest
     retention: Retention
     proof: Proof
+    export: LedgerExport
 
     @classmethod
     async def open(
@@ -143,6 +145,7 @@ class Hub:
             ingest,
             Retention(store, ledger, usage, months=months),
             Proof(store, ledger, usage, cosigner, months=months),
+            LedgerExport(store, ledger, keys.cosigner_key),
         )
 
     def introduction(self) -> dict[str, str]:

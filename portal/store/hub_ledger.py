@@ -135,18 +135,26 @@ class HubLedgerStore:
             for row in await self.records(reading, node_id, epoch, first, end)
         }
         if len(found) < end - first:
-            runs = await reading.all(
-                "SELECT first, leaves FROM leaf_run WHERE node_id = ? AND epoch = ?"
-                " AND first < ? AND first + count > ?",
-                (node_id, epoch, end, first),
-            )
-            for run in runs:
-                leaves = bytes(run["leaves"])
-                for place in range(len(leaves) // HASH_OCTETS):
-                    seq = run["first"] + place
-                    if first <= seq < end:
-                        found[seq] = leaves[place * HASH_OCTETS : (place + 1) * HASH_OCTETS]
+            found |= await self.pruned_leaves(reading, node_id, epoch, first, end)
         return [found[seq] for seq in range(first, end) if seq in found]
+
+    async def pruned_leaves(
+        self, reading: Reading, node_id: str, epoch: int, first: int, end: int
+    ) -> dict[int, bytes]:
+        """The leaves that stand in place of records, by seq, from `first` up to `end`."""
+        runs = await reading.all(
+            "SELECT first, leaves FROM leaf_run WHERE node_id = ? AND epoch = ?"
+            " AND first < ? AND first + count > ?",
+            (node_id, epoch, end, first),
+        )
+        found = {}
+        for run in runs:
+            leaves = bytes(run["leaves"])
+            for place in range(len(leaves) // HASH_OCTETS):
+                seq = run["first"] + place
+                if first <= seq < end:
+                    found[seq] = leaves[place * HASH_OCTETS : (place + 1) * HASH_OCTETS]
+        return found
 
     async def add_checkpoint(
         self, transaction: HubTransaction, head: HubHead, size: int, note: str, now: int

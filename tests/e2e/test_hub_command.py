@@ -5,6 +5,7 @@ import os
 import re
 import select
 import signal
+import sqlite3
 import stat
 import subprocess
 import time
@@ -223,3 +224,37 @@ def test_a_backup_comes_back_and_nodes_send_the_rest_again(directory: Path, tmp_
     content[2000] ^= 1
     file.write_bytes(content)
     assert "nothing was touched" in pesisir("restore", file, "--dir", other).sentence()
+
+
+def test_the_hubs_ledger_is_exported_and_verified_by_commands(
+    directory: Path, tmp_path: Path
+) -> None:
+    node = WrittenNode()
+
+    async def fill() -> None:
+        hub = await Hub.open(directory, settings.load_for_hub(directory), lambda: NOON)
+        place = Office(hub, NOON)
+        await place.enrol(node)
+        node.session(1)
+        node.session(2)
+        await place.take(node)
+        await hub.close()
+
+    asyncio.run(fill())
+    (box,) = pesisir("ledger", "status", "--dir", directory, "--json").json
+    assert (box["node"], box["epochs"][0]["size"]) == (node.node_id, 4)
+    keys, file = tmp_path / "keys", tmp_path / "log"
+    keys.write_text("\n".join(box["keys"]))
+    done = pesisir("ledger", "export", file, "--box", node.node_id, "--dir", directory, "--json")
+    assert done.json == {"file": str(file), "node": node.node_id, "records": 4}
+    verified = pesisir("ledger", "verify", file, "--key", keys, "--json").json
+    assert verified["is_good"] and verified["epochs"][0]["cosigned"] == 4
+    database = sqlite3.connect(directory / "pesisir.hub.db")
+    database.execute("UPDATE record SET public = x'00' WHERE seq = 2")
+    database.commit()
+    database.close()
+    pesisir("ledger", "export", file, "--force", "--dir", directory)
+    wrong = pesisir("ledger", "verify", file, "--key", keys)
+    assert wrong.status == 1 and "record 2 of epoch 0" in wrong.err, wrong
+    checked = pesisir("check", "--dir", directory)
+    assert checked.status == 1 and "records" in checked.out, checked
