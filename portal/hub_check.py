@@ -14,14 +14,17 @@ async def look(hub: "Hub") -> list[dict[str, str]]:
         if await hub.is_healthy()
         else _line("database", "fail", "nothing can be stored now; see the log")
     ]
-    for node in await hub.store.nodes():
-        faults = await hub.proof.faults(node["node_id"], hub.now())
-        name = f"node {node['node_id']}"
+    known = {node["node_id"] for node in await hub.store.nodes()}
+    for node_id in sorted({*known, *await hub.ledger.nodes_of_rows()}):
+        if node_id not in known:
+            found.append(_line(f"node {node_id}", "fail", "it has reported, and is in no list"))
+        faults = await hub.proof.faults(node_id, hub.now())
+        name = f"node {node_id}"
         for fault in faults:
             where = f"Epoch {fault.epoch}: " if fault.epoch >= 0 else ""
             found.append(_line(name, "fail", f"{where}{fault.what}"))
         if not faults:
-            heads = await hub.ledger.heads(hub.store.database, node["node_id"])
+            heads = await hub.ledger.heads(hub.store.database, node_id)
             records = sum(head.size for head in heads)
             found.append(_line(name, "ok", f"{records:,} records are as they were cosigned"))
     alarms = await hub.alarms.store.going_on()

@@ -7,15 +7,11 @@ believed that can be computed.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from portal.domain.ledger import Flag, Kind, LedgerError, Usage, decode
 from portal.domain.merkle import Frontier
 from portal.hub import checkpoints
 from portal.hub.checkpoints import CheckpointError, Cosigner
-from portal.hub.forgetting import DEFAULT_ZONE, zone_of
+from portal.hub.proof_of_rows import RowFault, RowsProof
 from portal.hub.retention import first_kept
-from portal.hub.rollups import day_and_month
-from portal.hub.usage import MOST_OCTETS, MOST_S
-from portal.store.db.either import Row
 from portal.store.hub import HubStore
 from portal.store.hub_ledger import HubHead, HubLedgerStore
 from portal.store.hub_usage import HubUsageStore
@@ -48,7 +44,7 @@ class Proof:
         """`months`: the retention of sessions, `[privacy] session_months`."""
         self._nodes = nodes
         self._ledger = ledger
-        self._usage = usage
+        self._rows = RowsProof(ledger, usage)
         self._cosigner = cosigner
         self._database = nodes.database
         self._months = months
@@ -61,18 +57,23 @@ class Proof:
         """Everything that is wrong with what the hub has of a node, the first of each kind."""
         found: list[Fault] = []
         keys = await self._nodes.all_keys_of(self._database, node_id)
-        for head in await self._ledger.heads(self._database, node_id):
-            for what in (*await self._of_log(head, keys), *await self._of_rows(head)):
-                found.append(Fault(node_id, head.epoch, what))
-        for row in await self._usage.days_that_differ(node_id, self._first_day(now)):
-            found.append(
-                Fault(
-                    node_id,
-                    -1,
-                    f"The sums of site {row['site']}, day {row['day']}, profile {row['profile']}"
-                    " are not those of its sessions.",
-                )
-            )
+        heads = await self._ledger.heads(self._database, node_id)
+        cosigned = await self._ledger.checkpoints(self._database, node_id)
+        sizes = {head.epoch: head.size for head in heads}
+        for row in cosigned:
+            if row["size"] > sizes.get(row["epoch"], -1):
+                what = f"This hub has cosigned {row['size']} records and no longer knows of them."
+                found.append(Fault(node_id, row["epoch"], what))
+                break
+        for head in heads:
+            found += [Fault(node_id, head.epoch, what) for what in await self._of_log(head, keys)]
+        count = await self._ledger.count_records(node_id)
+        if count > sum(sizes.values()):
+            found.append(Fault(node_id, -1, f"There are {count} records; fewer were cosigned."))
+        try:
+            await self._rows.check(node_id, heads, self._first_day(now))
+        except RowFault as fault:
+            found.append(Fault(node_id, -1, str(fault)))
         return found
 
     async def _of_log(self, head: HubHead, keys: Sequence[bytes]) -> list[str]:
@@ -124,48 +125,3 @@ class Proof:
         if seen.checkpoint.root != frontier.root() or seen.checkpoint.size != size:
             return f"The first {size} records have another root than the cosigned checkpoint"
         return None
-
-    async def _of_rows(self, head: HubHead) -> list[str]:
-        """The first session row that is not what its record says."""
-        zones = {
-            row["number"]: zone_of(row["zone"])
-            for row in await self._usage.names(self._database, head.node_id)
-            if row["what"] == "site"
-        }
-        for first in range(head.pruned_size, head.size, _AT_ONCE):
-            end = min(head.size, first + _AT_ONCE)
-            stored = {
-                row["seq"]: row
-                for row in await self._usage.sessions_between(
-                    self._database, head.node_id, head.epoch, first, end
-                )
-            }
-            for row in await self._ledger.whole_records(self._database, head, first, end):
-                if row["kind"] not in (Kind.SESSION, Kind.SLICE):
-                    continue
-                try:
-                    record = decode(bytes(row["public"]))
-                except LedgerError as error:
-                    return [f"Record {row['seq']} cannot be read: {error}."]
-                told, usage = stored.get(row["seq"]), record.payload
-                if told is None or not isinstance(usage, Usage) or not _is_told(usage, told):
-                    return [f"Session row {row['seq']} is not what the record says."]
-                day = day_and_month(record.at, zones.get(record.site, DEFAULT_ZONE))[0]
-                if abs(told["day"] - day) > 1 or told["site"] != record.site:
-                    return [f"Session row {row['seq']} stands under another day or site."]
-        return []
-
-
-def _is_told(usage: Usage, row: Row) -> bool:
-    """Whether a row has the figures of a record; less where it tells something again."""
-    figures = (usage.input_octets, usage.output_octets, usage.counted_s)
-    stored = (row["input_octets"], row["output_octets"], row["counted_s"])
-    if bytes(row["pseudonym"]) != usage.pseudonym or row["profile"] != usage.profile:
-        return False
-    if usage.flags & Flag.REPLAYED:
-        return all(0 <= less <= full for less, full in zip(stored, figures, strict=True))
-    return stored == (
-        min(usage.input_octets, MOST_OCTETS),
-        min(usage.output_octets, MOST_OCTETS),
-        min(usage.counted_s, MOST_S),
-    )

@@ -100,11 +100,12 @@ def sums_of(told: Iterable[Told], zone_of: Callable[[int], ZoneInfo]) -> Sums:
     """What these records add; `zone_of` gives the zone of a site's number."""
     sums = Sums()
     for each in told:
-        _add(sums, each, zone_of(each.record.site))
+        add_to(sums, each, zone_of(each.record.site))
     return sums
 
 
-def _add(sums: Sums, each: Told, zone: ZoneInfo) -> None:
+def add_to(sums: Sums, each: Told, zone: ZoneInfo) -> None:
+    """Add what one record adds; `zone` is its site's."""
     record, usage = each.record, each.usage
     site, octets = record.site, each.input_octets + each.output_octets
     for added in (

@@ -65,11 +65,11 @@ class UsageKeeper:
                     )
                 )
             else:
-                text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
-                # PostgreSQL's text takes no NUL.
-                text = text.replace("\\u0000", "\ufffd")
                 events.append(
-                    (node_id, int(record.kind), record.at, epoch, record.seq, record.site, text)
+                    (
+                        *(node_id, int(record.kind), record.at, epoch, record.seq, record.site),
+                        event_text(payload),
+                    )
                 )
                 if record.kind == Kind.CONFIG:
                     changed = await self._name(transaction, head, payload, names, now)
@@ -250,15 +250,11 @@ class UsageKeeper:
         now: int,
     ) -> int:
         """Keep what a number stands for; the number of a site that has changed, else -1."""
-        what, number = payload.get("what"), payload.get("number")
-        if not isinstance(what, str) or not isinstance(number, int) or number < 0:
+        told = told_name(payload, names)
+        if told is None:
             return -1
-        before = names.get((what, number), ("", "", ""))
-        name, code, zone = (
-            _text(payload.get(key, old))
-            for key, old in zip(("name", "code", "zone"), before, strict=True)
-        )
-        names[what, number] = (name, code, zone)
+        before, (what, number) = names.get(told[0], ("", "", "")), told[0]
+        name, code, zone = names[told[0]] = told[1]
         await self._store.set_name(transaction, head.node_id, what, number, name, code, zone)
         if what != "site":
             return -1
@@ -291,17 +287,45 @@ class UsageKeeper:
     ) -> None:
         """Forget usage records that the node names as erased, `"records": [[epoch, seq], ...]`;
         their leaves stay, and the sums."""
-        named = payload.get("records")
-        places = {
-            (each[0], each[1])
-            for each in (named if isinstance(named, list) else ())
-            if isinstance(each, list) and len(each) == 2 and all(isinstance(n, int) for n in each)
-        }
+        places = erased_places(payload)
         rows = await self._ledger.records_at(transaction, head.node_id, sorted(places))
         usage = [row for row in rows if _is_usage(bytes(row["public"]))]
         zones = {site: zone(site) for site in {_site(bytes(row["public"])) for row in usage}}
         await forget(transaction, self._ledger, self._store, head.node_id, usage, zones)
         await self._nodes.set_facts(transaction, [(FORGOTTEN, "1")])
+
+
+def event_text(payload: Mapping[str, Any]) -> str:
+    """The payload of a record as it is stored."""
+    text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
+    # PostgreSQL's text takes no NUL.
+    return text.replace("\\u0000", "\ufffd")
+
+
+def told_name(
+    payload: Mapping[str, Any], names: Mapping[tuple[str, int], tuple[str, str, str]]
+) -> tuple[tuple[str, int], tuple[str, str, str]] | None:
+    """What a CONFIG record says a number stands for: (what, number) and (name, code, zone); what it
+    leaves out is as before in `names`."""
+    what, number = payload.get("what"), payload.get("number")
+    if not isinstance(what, str) or not isinstance(number, int) or number < 0:
+        return None
+    before = names.get((what, number), ("", "", ""))
+    name, code, zone = (
+        _text(payload.get(key, old))
+        for key, old in zip(("name", "code", "zone"), before, strict=True)
+    )
+    return (what, number), (name, code, zone)
+
+
+def erased_places(payload: Mapping[str, Any]) -> set[tuple[int, int]]:
+    """The (epoch, seq) of records that an ERASURE record names."""
+    named = payload.get("records")
+    return {
+        (each[0], each[1])
+        for each in (named if isinstance(named, list) else ())
+        if isinstance(each, list) and len(each) == 2 and all(isinstance(n, int) for n in each)
+    }
 
 
 def _is_usage(public: bytes) -> bool:

@@ -194,6 +194,20 @@ class HubLedgerStore:
         """`node_id, epoch, size` of every head."""
         return await reading.all("SELECT node_id, epoch, size FROM node_head")
 
+    async def count_records(self, node_id: str) -> int:
+        """How many records of a node are whole."""
+        row = await self.database.one(
+            "SELECT COUNT(*) AS count FROM record WHERE node_id = ?", (node_id,)
+        )
+        return 0 if row is None else int(row["count"])
+
+    async def nodes_of_rows(self) -> list[str]:
+        """All nodes of which anything is stored, whether they are known or not."""
+        tables = ("node_head", "checkpoint", "record", "session_record", "site_day", "site_month")
+        parts = " UNION ".join(f"SELECT node_id FROM {table}" for table in tables)
+        rows = await self.database.all(f"{parts} ORDER BY node_id")
+        return [row["node_id"] for row in rows]
+
     # --- retention
 
     async def received_before(self, reading: Reading, head: HubHead, at: int) -> int:
@@ -208,9 +222,9 @@ class HubLedgerStore:
     async def whole_records(
         self, reading: Reading, head: HubHead, first: int, end: int
     ) -> list[Row]:
-        """`epoch, seq, kind, at, public, c_loc` of records from `first` up to `end`."""
+        """`epoch, seq, kind, at, site, public, c_loc` of records from `first` up to `end`."""
         return await reading.all(
-            "SELECT epoch, seq, kind, at, public, c_loc FROM record"
+            "SELECT epoch, seq, kind, at, site, public, c_loc FROM record"
             " WHERE node_id = ? AND epoch = ? AND seq >= ? AND seq < ? ORDER BY seq",
             (head.node_id, head.epoch, first, end),
         )

@@ -268,27 +268,39 @@ class HubUsageStore:
     ) -> list[Row]:
         """Session rows of records from `first` up to `end`."""
         return await reading.all(
-            "SELECT seq, day, site, pseudonym, profile, counted_s, input_octets, output_octets"
-            " FROM session_record WHERE node_id = ? AND epoch = ? AND seq >= ? AND seq < ?",
+            "SELECT * FROM session_record WHERE node_id = ? AND epoch = ? AND seq >= ? AND seq < ?",
             (node_id, epoch, first, end),
         )
 
-    async def days_that_differ(self, node_id: str, first_day: int) -> list[Row]:
-        """`site, day, profile` of the first sums that are not those of session rows."""
-        return await self.database.all(
-            "SELECT COALESCE(d.site, s.site) AS site, COALESCE(d.day, s.day) AS day,"
-            " COALESCE(d.profile, s.profile) AS profile FROM"
-            " (SELECT * FROM site_day WHERE node_id = ? AND day >= ?) AS d FULL OUTER JOIN"
-            " (SELECT site, day, profile, SUM(flags % 2) AS sessions,"
-            " SUM(input_octets) AS input_octets, SUM(output_octets) AS output_octets,"
-            " SUM(counted_s) AS counted_s FROM session_record WHERE node_id = ? AND day >= ?"
-            " GROUP BY site, day, profile) AS s"
-            " ON s.site = d.site AND s.day = d.day AND s.profile = d.profile"
-            " WHERE d.day IS NULL OR s.day IS NULL OR d.sessions <> s.sessions"
-            " OR d.input_octets <> s.input_octets OR d.output_octets <> s.output_octets"
-            " OR d.counted_s <> s.counted_s ORDER BY 2, 1, 3 LIMIT 10",
-            (node_id, first_day, node_id, first_day),
+    async def events_between(
+        self, reading: Reading, node_id: str, epoch: int, first: int, end: int
+    ) -> list[Row]:
+        """Event rows of records from `first` up to `end`."""
+        return await reading.all(
+            "SELECT * FROM event WHERE node_id = ? AND epoch = ? AND seq >= ? AND seq < ?",
+            (node_id, epoch, first, end),
         )
+
+    async def counts(self, node_id: str) -> dict[str, int]:
+        """How many `session` and `event` rows there are of a node."""
+        found = {}
+        for name, table in (("session", "session_record"), ("event", "event")):
+            row = await self.database.one(
+                f"SELECT COUNT(*) AS count FROM {table} WHERE node_id = ?", (node_id,)
+            )
+            found[name] = 0 if row is None else int(row["count"])
+        return found
+
+    async def day_totals(self, node_id: str) -> list[Row]:
+        """All day totals of a node."""
+        return await self.database.all("SELECT * FROM day_total WHERE node_id = ?", (node_id,))
+
+    async def sums_of_node(self, node_id: str) -> dict[str, list[Row]]:
+        """All rows of each roll-up of a node, by table."""
+        return {
+            table: await self.database.all(f"SELECT * FROM {table} WHERE node_id = ?", (node_id,))
+            for table in ("site_day", "site_month", "site_hour", "user_day", "user_month")
+        }
 
     # --- retention
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from portal.domain.ledger import Kind, decode
+from portal import hub_check
+from portal.domain.ledger import DayTotal, Kind, decode
 from portal.hub.retention import first_kept
 from portal.store.db.either import HUB_FILE_NAME
 from tests.unit.hub.office import Office, Tell, make_directory, office
@@ -116,15 +117,37 @@ def test_whole_months_are_kept(months: int, expected: str) -> None:
 
 
 TAMPERINGS = (
-    ("UPDATE record SET at = at + 1 WHERE seq = 3", False),
+    ("UPDATE record SET at = at + 1 WHERE seq = 3", True),
     ("UPDATE record SET c_loc = ? WHERE seq = 3", True),
     ("DELETE FROM record WHERE seq = 3", True),
     ("UPDATE session_record SET output_octets = 1 WHERE seq = 3", True),
     ("DELETE FROM session_record WHERE seq = 3", True),
     ("UPDATE site_day SET input_octets = input_octets + 1", True),
     ("DELETE FROM site_day", True),
-    ("DELETE FROM checkpoint WHERE size = 6", True),
-    ("UPDATE checkpoint SET note = replace(note, '6', '7') WHERE size = 6", True),
+    ("DELETE FROM checkpoint WHERE size = 8", True),
+    ("UPDATE checkpoint SET note = replace(note, '8', '7') WHERE size = 8", True),
+    ("UPDATE record SET kind = 12 WHERE seq = 3", True),
+    ("UPDATE session_record SET cause = 2 WHERE seq = 3", True),
+    ("UPDATE session_record SET started_at = started_at - 9 WHERE seq = 3", True),
+    ("UPDATE session_record SET seq = 99 WHERE seq = 3", True),
+    ("UPDATE site_month SET output_octets = 0", True),
+    ("UPDATE site_month SET users = users + 1", True),
+    ("UPDATE site_day SET users = users + 1", True),
+    ("UPDATE site_hour SET octets = octets + 1", True),
+    ("UPDATE site_hour SET peak = 9", True),
+    ("DELETE FROM user_day", True),
+    ("UPDATE user_month SET octets = 0", True),
+    ("UPDATE day_total SET sessions = 1", True),
+    ("DELETE FROM event WHERE kind = 12", True),
+    ("UPDATE event SET payload = '{}' WHERE kind = 12", True),
+    ("UPDATE node_name SET name = 'X'", True),
+    ("DELETE FROM node_head", True),
+    ("UPDATE node_head SET size = size", False),
+)
+_ONE_MORE_ROW = (
+    "INSERT INTO session_record SELECT node_id, day, epoch, 99, site, pseudonym, gateway, profile,"
+    " started_at, at, duration_s, counted_s, input_octets, output_octets, cause, flags,"
+    " clock_quality FROM session_record WHERE seq = 3"
 )
 
 
@@ -133,6 +156,8 @@ def test_a_change_by_hand_is_found(tell: Tell, sql: str, is_seen: bool) -> None:
     async def story(place: Office, node: WrittenNode) -> None:
         for user in range(4):
             node.session(user)
+        node.add(Kind.HEALTH, {"free_octets": 1}, site=1)
+        node.add(Kind.DAY_TOTAL, DayTotal(739_000, 4, 4, 400, 4000, 2400, 1), site=1)
         await place.take(node)
         assert await place.hub.proof.faults(node.node_id, place.now) == []
         async with place.hub.store.database.transaction() as transaction:
@@ -140,5 +165,50 @@ def test_a_change_by_hand_is_found(tell: Tell, sql: str, is_seen: bool) -> None:
         found = await place.hub.proof.faults(node.node_id, place.now)
         assert bool(found) == is_seen, found
         assert all(fault.what.endswith(".") for fault in found)
+
+    tell(story)
+
+
+def test_a_row_that_no_record_says_is_found(tell: Tell) -> None:
+    async def story(place: Office, node: WrittenNode) -> None:
+        for user in range(4):
+            node.session(user)
+        await place.take(node)
+        async with place.hub.store.database.transaction() as transaction:
+            await transaction.run(_ONE_MORE_ROW)
+        (fault,) = await place.hub.proof.faults(node.node_id, place.now)
+        assert fault.what == "There are 5 session rows for 4 records."
+
+    tell(story)
+
+
+def test_the_proof_stays_good_after_an_erasure_but_not_without_one(tell: Tell) -> None:
+    async def story(place: Office, node: WrittenNode) -> None:
+        first = node.session(1)
+        node.session(2)
+        await place.take(node)
+        node.add(Kind.ERASURE, {"records": [[0, first]]})
+        await place.take(node)
+        assert await place.hub.proof.faults(node.node_id, place.now) == []
+        database = place.hub.store.database
+        rows = await database.all("SELECT epoch, seq, public, c_loc FROM record WHERE seq = 3")
+        async with database.transaction() as transaction:
+            await place.hub.ledger.replace_by_leaves(transaction, node.node_id, rows)
+            await transaction.run("DELETE FROM session_record")
+        (fault,) = await place.hub.proof.faults(node.node_id, place.now)
+        assert "Record 3 is gone before its time" in fault.what
+
+    tell(story)
+
+
+def test_a_box_that_was_taken_out_of_the_list_is_seen(tell: Tell) -> None:
+    async def story(place: Office, node: WrittenNode) -> None:
+        node.session(1)
+        await place.take(node)
+        assert all(each["status"] == "ok" for each in await hub_check.look(place.hub))
+        async with place.hub.store.database.transaction() as transaction:
+            await transaction.run("DELETE FROM node")
+        failed = [each["message"] for each in await hub_check.look(place.hub)]
+        assert "it has reported, and is in no list" in failed
 
     tell(story)
