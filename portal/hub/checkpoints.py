@@ -59,7 +59,12 @@ class Cosigner:
 
     def is_own(self, text: str) -> bool:
         """Whether this hub has cosigned a note. Raises NoteError for what is none."""
-        return note.cosigned_at(note.parse_note(text), self.key, verify) is not None
+        return self.signed_at(text) is not None
+
+    def signed_at(self, text: str) -> int | None:
+        """When this hub has cosigned a note; None where it has not. Raises NoteError for what is
+        none."""
+        return note.cosigned_at(note.parse_note(text), self.key, verify)
 
 
 def read_cosigned(text: str) -> tuple[str, int, Checkpoint]:

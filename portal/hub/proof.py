@@ -12,6 +12,7 @@ from portal.hub import checkpoints
 from portal.hub.checkpoints import CheckpointError, Cosigner
 from portal.hub.proof_of_rows import RowFault, RowsProof
 from portal.hub.retention import first_kept
+from portal.store.db.either import Row
 from portal.store.hub import HubStore
 from portal.store.hub_ledger import HubHead, HubLedgerStore
 from portal.store.hub_usage import HubUsageStore
@@ -79,7 +80,7 @@ class Proof:
     async def _of_log(self, head: HubHead, keys: Sequence[bytes]) -> list[str]:
         """The tree is made anew from records and leaves, and met with every cosigned checkpoint."""
         cosigned = {
-            row["size"]: row["note"]
+            row["size"]: row
             for row in await self._ledger.checkpoints(self._database, head.node_id)
             if row["epoch"] == head.epoch
         }
@@ -112,16 +113,18 @@ class Proof:
         return found
 
     def _of_checkpoint(
-        self, signed: str, frontier: Frontier, head: HubHead, keys: Sequence[bytes]
+        self, row: Row, frontier: Frontier, head: HubHead, keys: Sequence[bytes]
     ) -> str | None:
-        size = frontier.size
+        signed, size = row["note"], frontier.size
         try:
             seen = checkpoints.read(signed, head.node_id, head.epoch, keys)
-            is_own = self._cosigner.is_own(signed)
+            signed_at = self._cosigner.signed_at(signed)
         except (CheckpointError, ValueError) as error:
             return f"The checkpoint of {size} records is not the node's ({str(error).rstrip('.')})"
-        if not is_own:
+        if signed_at is None:
             return f"The checkpoint of {size} records does not have this hub's cosignature"
+        if signed_at != row["cosigned_at"]:
+            return f"The checkpoint of {size} records was cosigned at another time than is noted"
         if seen.checkpoint.root != frontier.root() or seen.checkpoint.size != size:
             return f"The first {size} records have another root than the cosigned checkpoint"
         return None

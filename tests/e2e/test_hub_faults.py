@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from portal import hub_check
 from portal.domain import ledger, merkle, note
 from tests.e2e.faulty_link import Cut, Link
 from tests.e2e.hub_rig import HubRig, VillageRig, broken_off
@@ -52,6 +53,13 @@ async def assert_all_agree(village: VillageRig, hub: HubRig, tmp_path: Path) -> 
     found = await village.exported(hub, tmp_path / f"{time.monotonic_ns()}.ledger")
     assert found.problem is None
     assert found.epochs[-1].cosigned == found.epochs[-1].records
+    assert_hub_proves(hub)
+
+
+def assert_hub_proves(hub: HubRig) -> None:
+    """Every table of the hub is what the records in it say."""
+    checks = hub.run(hub_check.look(hub.hub))
+    assert [each for each in checks if each["status"] == "fail"] == []
 
 
 # --- the accidents
@@ -486,5 +494,6 @@ def test_300_random_faults_leave_the_hubs_totals_as_the_nodes(tmp_path: Path) ->
         assert len(world.happened) == 10, world.happened
         found = await village.exported(hub, tmp_path / "whole.ledger")
         assert found.problem is None, str(found.problem)
+        assert_hub_proves(hub)
 
     play(tmp_path, story)
