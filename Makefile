@@ -2,7 +2,10 @@
 
 BIN := .venv/bin
 
-.PHONY: help run test check fix bench wheel
+# One file of tests stays with one worker, the slow ones begin; ARGS=-n0 or -p no:xdist for one by one.
+WORKERS = $(if $(findstring no:xdist,$(ARGS)),,-n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder)
+
+.PHONY: help run test check fix bench wheel compile uncompiled
 
 help:
 	@echo 'make run          a village hotspot to try in a browser (FRESH=1 begins again)'
@@ -10,7 +13,8 @@ help:
 	@echo 'make check        format, lint, types'
 	@echo 'make fix          format, and what lint can mend'
 	@echo 'make bench        benchmarks, with FreeRADIUS beside it where that is installed'
-	@echo 'make wheel        the package to install, in dist/'
+	@echo 'make wheel        the package to install, in dist/ (COMPILED=1: for machines like this one only)'
+	@echo 'make compile      the hot path in C, after a change to it; make uncompiled goes back'
 
 run:
 	@.ci/setup run
@@ -18,7 +22,7 @@ run:
 
 test:
 	@.ci/setup test
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 check:
 	@.ci/setup dev
@@ -34,9 +38,18 @@ fix:
 
 bench:
 	@.ci/setup dev
+	@$(BIN)/python .ci/compile.py
 	@$(BIN)/python -m tests.bench.run $(ARGS)
 
 wheel:
 	@.ci/setup dev
-	@said=$$($(BIN)/python -m build --wheel --no-isolation --outdir dist . 2>&1) || { echo "$$said"; exit 1; }
+	@said=$$(PESISIR_COMPILE=$(if $(filter-out 0 no,$(COMPILED)),yes,no) $(BIN)/python -m build --wheel --no-isolation --outdir dist . 2>&1) || { echo "$$said"; exit 1; }
 	@ls dist/*.whl
+
+compile:
+	@.ci/setup dev
+	@$(BIN)/python .ci/compile.py
+
+uncompiled:
+	@.ci/setup dev
+	@$(BIN)/python .ci/compile.py --remove

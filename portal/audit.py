@@ -13,11 +13,15 @@ from portal.store.db import Row
 COMMAND_LINE = "command line"
 """Who did what was done with the command `pesisir`: an operator's name has no space."""
 
+BY_ITSELF = "the node"
+"""Who did what the node did by itself."""
+
 ACTIONS = frozenset(
     (
         "announcement.add",
         "announcement.remove",
         "complaint.answer",
+        "complaint.forget",
         "device.add",
         "device.block",
         "device.remove",
@@ -28,6 +32,7 @@ ACTIONS = frozenset(
         "gateway.set",
         "ledger.export",
         "operator.add",
+        "operator.change",
         "operator.password",
         "operator.own_password",
         "operator.pin",

@@ -6,6 +6,7 @@ copy; the node itself keeps only its keyed hash.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import date
 from typing import Any
 
@@ -20,9 +21,18 @@ from portal.domain import hours, voucher
 from portal.errors import DeskError
 from portal.store.audit import Deed
 from portal.store.cards import CardStore, NewBatch, NewCard
+from portal.store.db import DatabaseError
 from portal.store.node import NodeStore
 
 BATCH_MAX = 10_000
+PIECE = 50
+"""Cards written in one transaction; a larger batch is made in pieces."""
+BREATH = 5
+"""Cards made before others get their turn: a quarter of a millisecond on a quick machine, two on
+the slowest."""
+BREATH_S = 0.001
+"""Pause after so many. A packet takes four turns of the loop from its socket to its answer, and
+would meet cards in each of them."""
 SEALED_KEPT_S = 72 * 3600
 """A jammed print can be printed again unchanged for so long, at most until first use."""
 
@@ -54,6 +64,7 @@ class CardMaking:
         self._portal_url = portal_url
         self._last_number = int(store.box().get("batch_number", "0"))
         self._being_made: set[str] = set()
+        self._unfinished: set[int] = set()
 
     def next_number(self) -> int:
         """The number of a new batch, which nobody gets again while this node runs."""
@@ -185,39 +196,69 @@ class CardMaking:
         report: Callable[[int, int], None] = lambda done, total: None,
     ) -> dict[str, Any]:
         count = len(use_before_at)
+        batch_id = None
+        if count > PIECE and replaces is None:
+            batch_id = await self._begin(batch)
         codes: list[str] = []
+        serials: list[str] = []
         cards: list[NewCard] = []
         try:
-            while len(codes) < count:
+            for n in range(count):
                 code = self._new_code()
                 self._being_made.add(code)
-                n = len(codes)
                 codes.append(code)
-                cards.append(
-                    NewCard(
-                        voucher.serial(batch.number, n + 1),
-                        self._accounts.hash_of(code),
-                        code[-4:],
-                        self._seal.encrypt(code.encode()),
-                        use_before_at[n],
-                        batch.issued_at if is_given else None,
-                        batch.issued_by if is_given else None,
-                        None if replaces is None else replaces[n],
-                    )
+                card = NewCard(
+                    voucher.serial(batch.number, n + 1),
+                    self._accounts.hash_of(code),
+                    code[-4:],
+                    self._seal.encrypt(code.encode()),
+                    use_before_at[n],
+                    batch.issued_at if is_given else None,
+                    batch.issued_by if is_given else None,
+                    None if replaces is None else replaces[n],
                 )
-                if len(codes) % SLICE == 0:
+                serials.append(card.serial)
+                cards.append(card)
+                if len(codes) % BREATH == 0 and count > PIECE:
+                    await asyncio.sleep(BREATH_S)
+                if batch_id is not None and len(cards) == PIECE:
+                    await self._cards.add(batch_id, batch, cards)
+                    cards = []
                     report(len(codes), count)
-                    # Thousands of cards must not keep the gateways waiting.
-                    await asyncio.sleep(0)
-            await self._cards.issue(batch, cards, deeds, reason=reason)
+            if batch_id is None:
+                await self._cards.issue(batch, cards, deeds, reason=reason)
+            else:
+                if cards:
+                    await self._cards.add(batch_id, batch, cards)
+                await self._cards.finish(batch_id, batch.issued_at, deeds)
+        except Exception:
+            if batch_id is not None:
+                with suppress(DatabaseError):
+                    # What cannot be removed now is at the next large batch or the next start.
+                    await self._cards.remove_unfinished(batch_id)
+            raise
         finally:
+            self._unfinished.discard(batch_id or 0)
             self._being_made.difference_update(codes)
-        return {
-            "batch": batch_of(cards[0].serial),
-            "vouchers": [
-                self._told(card.serial, code) for card, code in zip(cards, codes, strict=True)
-            ],
-        }
+        told = []
+        for n, (serial, code) in enumerate(zip(serials, codes, strict=True), start=1):
+            told.append(self._told(serial, code))
+            if n % SLICE == 0:
+                await asyncio.sleep(0)
+        return {"batch": batch_of(serials[0]), "vouchers": told}
+
+    async def _begin(self, batch: NewBatch) -> int:
+        """Begin a batch that is made in pieces; while it is unfinished it does not exist."""
+        await self.remove_unfinished()
+        batch_id = await self._cards.begin(batch)
+        self._unfinished.add(batch_id)
+        return batch_id
+
+    async def remove_unfinished(self) -> None:
+        """Remove what is left of batches that were not made to their end."""
+        for batch_id in self._cards.unfinished():
+            if batch_id not in self._unfinished:
+                await self._cards.remove_unfinished(batch_id)
 
     def _told(self, serial: str, code: str) -> dict[str, Any]:
         return {"serial": serial, "code": code, "url": f"{self._portal_url()}/{code}"}

@@ -23,6 +23,7 @@ from portal.cli_places import gateway, profile, site, zone_named, zone_option
 from portal.cli_setup import setup
 from portal.cli_sync import sync
 from portal.cli_watch import watch
+from portal.compiled import refuse_stale
 from portal.errors import UserError
 from portal.terminal import (
     Group,
@@ -179,14 +180,14 @@ def demo(fresh: bool) -> None:
 @pesisir.command()
 @json_option
 def check(as_json: bool) -> None:
-    """Look whether the node can work.
+    """Look whether the node or hub can work.
 
     Exit status 1 when the settings, the database or a port are unusable. The clock, gateways that
     are silent and the backhaul give warnings.
     """
     from portal import check as checks
 
-    found = checks.look(directory(), call)
+    found = cli_serve_hub.checked() or checks.look(directory(), call)
 
     def text(found: dict[str, Any]) -> str:
         marks = {"ok": "ok", "warning": "WARNING", "fail": "FAIL"}
@@ -212,13 +213,13 @@ def check(as_json: bool) -> None:
 def backup(file: Path, force: bool, as_json: bool) -> None:
     """Write all data into FILE.
 
-    Also while the node runs. FILE holds the keys: keep it where nobody else can read it.
+    Also while the node or hub runs. FILE holds the keys: keep it where nobody else can read it.
     """
     from portal import directories
 
-    path = existing_directory()
+    path, caller = cli_serve_hub.backup_place()
     with progress("Backing up") as report:
-        found = directories.back_up(path, file.expanduser().absolute(), force, call, report)
+        found = directories.back_up(path, file.expanduser().absolute(), force, caller, report)
     show(
         found,
         as_json,
@@ -232,9 +233,12 @@ def backup(file: Path, force: bool, as_json: bool) -> None:
 def restore(file: Path, as_json: bool) -> None:
     """Put a backup in place.
 
-    The node must not run. The data of before are kept aside.
+    The node or hub must not run. The data of before are kept aside.
     """
     from portal import directories
+
+    if cli_serve_hub.restored(file.expanduser().absolute(), as_json):
+        return
 
     with progress("Restoring") as report:
         found = directories.restore(directory(), file.expanduser().absolute(), report)
@@ -306,6 +310,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(arguments: list[str] | None) -> int:
     place = Place()
     try:
+        refuse_stale()
         outcome = pesisir.main(arguments, prog_name="pesisir", standalone_mode=False, obj=place)
         sys.stdout.flush()
         return outcome if isinstance(outcome, int) else 0

@@ -5,6 +5,7 @@ box.
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,7 @@ def _waiting_text(found: list[dict[str, Any]]) -> str:
 
 @click.command("refuse", cls=Command)
 @click.argument("code", metavar="CODE")
-@click.option("--reason", required=True, metavar="TEXT")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept.")
 @json_option
 def refuse(code: str, reason: str, as_json: bool) -> None:
     """Hub: do not let the box in that waits for the site CODE; its token is worth nothing."""
@@ -210,7 +211,7 @@ def list_boxes(as_json: bool) -> None:
 
 @box.command("revoke")
 @click.argument("node", metavar="BOX", shell_complete=_BOXES)
-@click.option("--reason", required=True, metavar="TEXT")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept.")
 @json_option
 def revoke(node: str, reason: str, as_json: bool) -> None:
     """Take a box's right to report; what is here from it stays good."""
@@ -223,11 +224,31 @@ def revoke(node: str, reason: str, as_json: bool) -> None:
 
 
 @click.command("enrol", cls=Command)
-@click.argument("given", metavar="FILE | URL TOKEN", nargs=-1)
+@click.argument("given", metavar="FILE|URL TOKEN", nargs=-1)
 @click.option("--new-key", is_flag=True, help="Change the signing key of this enrolled box.")
 @click.option("--proxy", metavar="URL", help="HTTP proxy on the way (else [hub] proxy).")
+@click.option(
+    "--recovery-key",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The office's key: a blank box gets the cards of the one it replaces.",
+)
+@click.option(
+    "--wait",
+    metavar="MINUTES",
+    type=click.IntRange(0, 1440),
+    default=30,
+    help="With --recovery-key: how long to wait for the office's approval (30).",
+)
 @json_option
-def enrol(given: tuple[str, ...], new_key: bool, proxy: str | None, as_json: bool) -> None:
+def enrol(
+    given: tuple[str, ...],
+    new_key: bool,
+    proxy: str | None,
+    recovery_key: Path | None,
+    wait: int,
+    as_json: bool,
+) -> None:
     """Have this box report to a hub, with the FILE or the URL and TOKEN from the office.
 
     A blank directory becomes a node with the site of the file. Asked again it says how it stands.
@@ -241,12 +262,79 @@ def enrol(given: tuple[str, ...], new_key: bool, proxy: str | None, as_json: boo
         return
     if len(given) not in (1, 2):
         raise click.UsageError("expected FILE, or URL and TOKEN.")
+    if recovery_key is not None:
+        show(_replaced(given, proxy, recovery_key, wait), as_json, _replaced_text)
+        return
     show(_enrolled(given, proxy), as_json, _enrolled_text)
 
 
-def _enrolled(given: tuple[str, ...], proxy: str | None) -> dict[str, Any]:
-    from importlib.metadata import version
+def _replaced(
+    given: tuple[str, ...], proxy: str | None, recovery_key: Path, wait: int
+) -> dict[str, Any]:
+    """Enrol a blank box as another's successor, and give it the other's cards."""
+    import asyncio
 
+    from portal import cold_spare, control, enrolment
+    from portal.directories import secret_directory
+    from portal.serve import real_clocks
+    from portal.signing import SigningKeys
+
+    path = directory()
+    if is_hub(path) or (path / "pesisir.db").exists():
+        raise UserError(f"{path} has data already; a spare box begins with an empty directory.")
+    asked = enrolment.read_file(Path(given[0])) if len(given) == 1 else enrolment.read_words(*given)
+    secret_directory(path)
+    with control.own(path, "enrol"):
+        keys = SigningKeys.read_or_make(path, os.urandom)
+        done = enrolment.enrol(asked, keys, program=version("pesisir"), proxy=proxy)
+        private = cold_spare.read_recovery_key(recovery_key, done.trust)
+        enrolment.keep(path, done)
+        clocks = real_clocks()
+        recovery = asyncio.run(
+            cold_spare.fetch(
+                done.trust,
+                keys,
+                proxy=proxy,
+                wait_s=60.0 * wait,
+                now=lambda: int(clocks.system_at()),
+                elapsed_s=clocks.elapsed_s,
+                waiting=lambda: click.echo(
+                    f"Read these words to the office: {' '.join(done.words)}\n"
+                    "Waiting for its approval (pesisir approve --replace) ...",
+                    err=True,
+                ),
+            )
+        )
+        found = cold_spare.restore(path, recovery, private)
+    return {
+        "hub": done.url,
+        "site": done.site["code"],
+        "node": done.node_id,
+        "state": "active",
+        "words": list(done.words),
+        "cards": found["cards"],
+        "balances_at": found["balances_at"],
+        "backup_at": found["backup_at"],
+    }
+
+
+def _replaced_text(found: dict[str, Any]) -> str:
+    return (
+        details(
+            [
+                ("Hub", found["hub"]),
+                ("Site", found["site"]),
+                ("Box", found["node"]),
+                ("Cards", found["cards"]),
+                ("Balances as of", _when(found["balances_at"])),
+            ]
+        )
+        + "\n\nThe old cards work, operators sign in as before. What was used after that moment is"
+        "\nunknown here. Give this box the old one's address, and start it with: pesisir node"
+    )
+
+
+def _enrolled(given: tuple[str, ...], proxy: str | None) -> dict[str, Any]:
     from portal import control, enrolment
     from portal.directories import secret_directory
     from portal.signing import SigningKeys

@@ -28,12 +28,19 @@ _NAME = click.argument("name", metavar="NAME")
 _KNOWN = click.argument("name", metavar="NAME", shell_complete=_OPERATORS)
 
 
+_ROLE = click.Choice(["admin", "operator", "reviewer"])
+
+
+def _sites_text(found: dict[str, Any]) -> str:
+    return ", ".join(found["sites"] or ["all"])
+
+
 def _password_text(found: dict[str, Any]) -> str:
     lines = details(
         [
             ("Sign-in", found["name"]),
             ("Role", found["role"]),
-            ("Site", found["site"] or "all"),
+            ("Site", _sites_text(found)),
             ("Password", found["password"]),
         ]
     )
@@ -44,15 +51,61 @@ def _password_text(found: dict[str, Any]) -> str:
 @_NAME
 @click.option(
     "--role",
-    type=click.Choice(["admin", "operator", "reviewer"]),
+    type=_ROLE,
     required=True,
     help="admin: the whole node; operator: gives cards; reviewer: reads only.",
 )
-@click.option("--site", metavar="CODE", shell_complete=_SITES, help="Their site (else all sites).")
+@click.option(
+    "--site",
+    "sites",
+    metavar="CODE",
+    multiple=True,
+    shell_complete=_SITES,
+    help="A site of theirs; may be repeated (else all sites).",
+)
 @json_option
-def add_operator(name: str, role: str, site: str | None, as_json: bool) -> None:
+def add_operator(name: str, role: str, sites: tuple[str, ...], as_json: bool) -> None:
     """Let somebody sign in; print the first password, which is shown only now."""
-    show(call("add_operator", name=name, role=role, site=site), as_json, _password_text)
+    show(call("add_operator", name=name, role=role, sites=sites), as_json, _password_text)
+
+
+@operator.command("set")
+@_KNOWN
+@click.option("--role", type=_ROLE, help="What they may do from now on.")
+@click.option(
+    "--site",
+    "sites",
+    metavar="CODE",
+    multiple=True,
+    shell_complete=_SITES,
+    help="A site of theirs from now on; may be repeated.",
+)
+@click.option("--all-sites", is_flag=True, help="From now on they work at all sites.")
+@click.option("--reason", required=True, help="Why; it stands in the audit.")
+@json_option
+def set_operator(
+    name: str,
+    role: str | None,
+    sites: tuple[str, ...],
+    all_sites: bool,
+    reason: str,
+    as_json: bool,
+) -> None:
+    """Change what somebody may do, and at which sites; it holds at once.
+
+    What is not named stays. The last admin stays an admin.
+    """
+    if role is None and not sites and not all_sites:
+        raise click.UsageError("Nothing to change; expected --role, --site or --all-sites.")
+    if sites and all_sites:
+        raise click.UsageError("--site and --all-sites exclude each other.")
+    arguments = {"name": name, "role": role, "sites": sites, "all_sites": all_sites}
+    changed = call("set_operator", **arguments, reason=reason)
+    show(
+        changed,
+        as_json,
+        lambda done: f"{done['name']} is {done['role']} of: {_sites_text(done)}.",
+    )
 
 
 @operator.command("password")
@@ -78,7 +131,7 @@ def list_operators(as_json: bool) -> None:
                 [
                     one["name"],
                     one["role"],
-                    one["site"] or "all",
+                    _sites_text(one),
                     "to be changed" if one["must_change"] else "own",
                     when(one["created_at"]),
                 ]

@@ -334,7 +334,9 @@ def remove_gateway(name: str, as_json: bool) -> None:
 @gateway.command("config")
 @click.argument("name", metavar="NAME", shell_complete=_GATEWAYS)
 @click.option(
-    "--version", metavar="V", help="Version of its system: RouterOS 6 or 7; openNDS 9, 10 or 11."
+    "--version",
+    metavar="V",
+    help="Version of its system: RouterOS 7 or 6; openNDS 10, 9 or 11; CoovaChilli 1.9 or 1.6.",
 )
 @click.option("--portal-url", metavar="URL", help="Portal as phones reach it (else [http] url).")
 @click.option(
@@ -355,22 +357,41 @@ def remove_gateway(name: str, as_json: bool) -> None:
     type=click.Path(path_type=Path),
     help="Write the files into this directory instead.",
 )
+@click.option("--file", "only", metavar="FILE", help="Print this one of its files as it is.")
 @json_option
-def config_gateway(name: str, out: Path | None, as_json: bool, **options: str | None) -> None:
-    """Print the configuration to put on the gateway, secrets included."""
+def config_gateway(
+    name: str, out: Path | None, only: str | None, as_json: bool, **options: str | None
+) -> None:
+    """Print the configuration to put on the gateway, secrets included.
+
+    What is printed is the gateway's main file; others that belong to it follow in comments, each
+    line behind "#| ". --file prints one of them, --out writes them all.
+    """
     found = call("gateway_config", name=name, options=_given(**options))
+    if only is not None:
+        known = {f["name"]: f for f in found["files"]}
+        if only not in known:
+            raise UserError(
+                f"The configuration of {name} has no file {only}, only {', '.join(known)}."
+            )
+        found["files"] = [known[only]]
     if out is not None:
         found["written"] = [str(write_secret(out, f["name"], f["text"])) for f in found["files"]]
 
     def text(found: dict[str, Any]) -> str:
         if out is not None:
             return "\n".join(f"Written: {path}" for path in found["written"])
-        parts = found["files"]
-        if len(parts) == 1:
-            return str(parts[0]["text"]).rstrip("\n")
-        return "\n\n".join(f"# ===== {f['name']} =====\n{f['text'].rstrip()}" for f in parts)
+        main, *others = found["files"]
+        return str(main["text"]).rstrip("\n") + "".join(map(_in_comments, others))
 
     show(found, as_json, text)
+
+
+def _in_comments(file: dict[str, Any]) -> str:
+    """A further file behind the main one, so that the whole can be loaded as the main one."""
+    to = f" ({file['place']})" if file["place"] else ""
+    lines = [f"{file['name']}{to}, or use --file or --out:", *file["text"].splitlines()]
+    return "\n\n" + "\n".join(f"#| {line}".rstrip() for line in lines)
 
 
 def write_secret(place: Path, name: str, text: str) -> Path:

@@ -1,10 +1,24 @@
-"""The commands that make a hub and run it: `pesisir init --role hub` and `pesisir hub`."""
+"""The commands that make a hub and run it, and what `backup`, `restore` and `check` do for one."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
-from portal.terminal import Command, details, directory, show
+from portal.errors import UserError
+from portal.terminal import (
+    Group,
+    call,
+    details,
+    directory,
+    existing_directory,
+    is_hub,
+    json_option,
+    show,
+    table,
+    when,
+)
 
 
 def init(
@@ -50,12 +64,15 @@ def init(
     show(made, as_json, text)
 
 
-@click.command("hub", cls=Command)
-def hub() -> None:
+@click.group("hub", cls=Group, invoke_without_command=True)
+@click.pass_context
+def hub(context: click.Context) -> None:
     """Run the hub.
 
     Prints a line beginning with "ready" and the addresses, and runs until SIGTERM or Ctrl-C.
     """
+    if context.invoked_subcommand is not None:
+        return
     from portal.hub_directories import existing_hub
 
     path = existing_hub(directory())
@@ -65,3 +82,84 @@ def hub() -> None:
 
     logs.start(logging.INFO)
     serve_hub.run(path, settings.load_for_hub(path))
+
+
+@hub.command("import")
+@click.argument("stick", metavar="DIR", type=click.Path(path_type=Path))
+@json_option
+def import_stick(stick: Path, as_json: bool) -> None:
+    """Take what nodes wrote on a stick with: pesisir ledger export --usb DIR.
+
+    The hub's answers are written beside it; carry them back to the node. A stick that was taken
+    before changes nothing.
+    """
+    if not is_hub(directory()):
+        raise UserError(f"{directory()} is no hub's directory; expected one made with --role hub")
+
+    def text(taken: list[dict[str, Any]]) -> str:
+        return table(
+            ["BOX", "EXCHANGES", "RECORDS HERE", "PROBLEM", "TO CARRY BACK"],
+            [
+                [
+                    *(one["node_id"], one["exchanges"], one["size"]),
+                    *(one["problem"] or "-", Path(one["answers"]).name),
+                ]
+                for one in taken
+            ],
+        )
+
+    show(call("take_stick", directory=str(stick.expanduser().absolute())), as_json, text)
+
+
+def backup_place() -> tuple[Path, Callable[..., Any]]:
+    """The directory to back up, and what reaches its node or hub."""
+    from portal import hub_directories
+
+    path = directory()
+    if not hub_directories.is_hub(path):
+        return existing_directory(), call
+
+    def ask(command: str, report: object, /, **arguments: Any) -> Any:
+        from portal import serve_hub
+
+        return serve_hub.call(path, command, **arguments)
+
+    return path, ask
+
+
+def restored(file: Path, as_json: bool) -> bool:
+    """Whether FILE was a hub's backup; it is then put in place."""
+    from portal import hub_backups
+
+    if not hub_backups.is_hub_backup(file):
+        return False
+    found = hub_backups.restore(directory(), file)
+
+    def text(done: dict[str, Any]) -> str:
+        lines = [
+            f"The hub's backup is from {when(done['backup_at'])}; its data are in {done['dir']}.",
+            "Nodes send again what came since, each at its next exchange.",
+        ]
+        if done["kept"]:
+            lines += ["The data of before are kept:", *(f"  {name}" for name in done["kept"])]
+        return "\n".join(lines)
+
+    show(found, as_json, text)
+    return True
+
+
+def checked() -> dict[str, Any] | None:
+    """What `check` finds in a hub's directory; None in any other."""
+    from portal import hub_directories
+
+    path = directory()
+    if not hub_directories.is_hub(path):
+        return None
+    from portal import serve_hub, settings
+
+    shown = [
+        {"name": each.name, "value": each.value, "origin": each.origin}
+        for each in settings.describe(path)
+    ]
+    found = serve_hub.call(path, "check")
+    return {**found, "settings": shown}

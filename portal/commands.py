@@ -257,12 +257,12 @@ async def _issue_vouchers(node: Node, arguments: Arguments, report: Report) -> o
 async def _sheet_words(node: Node, arguments: Arguments, report: Report) -> object:
     """What a sheet of the batch of this card says."""
     from portal.web.operator import print_words
-    from portal.web.text import Texts
+    from portal.web.text import installed
 
     shown = node.vouchers.show(arguments["key"])
     site = node.admin.site(shown["site"])
     sheet = print_words.sheet(
-        Texts().translator(),
+        installed().translator(),
         site,
         node.admin.profile(shown["profile"]),
         shown["use_before_at"],
@@ -410,11 +410,12 @@ async def _disconnect_session(node: Node, arguments: Arguments, report: Report) 
 
 
 def _operator(node: Node, operator: Operator) -> dict[str, Any]:
-    site_id = operator.site_id
+    sites = node.operators.codes_of(operator)
     return {
         "name": operator.name,
         "role": operator.role,
-        "site": None if site_id is None else node.admin.sites_by_id[site_id].code,
+        "site": sites[0] if sites else None,
+        "sites": sites or None,
         "must_change": operator.must_change,
         "created_at": operator.created_at,
     }
@@ -426,8 +427,17 @@ async def _operators(node: Node, arguments: Arguments, report: Report) -> object
 
 async def _add_operator(node: Node, arguments: Arguments, report: Report) -> object:
     name = arguments["name"]
-    password = await node.operators.add(name, arguments["role"], arguments["site"])
+    password = await node.operators.add(name, arguments["role"], arguments["sites"])
     return {**_operator(node, node.operators.operator(name)), "password": password}
+
+
+async def _set_operator(node: Node, arguments: Arguments, report: Report) -> object:
+    known = node.operators.operator(arguments["name"])
+    role, sites = arguments["role"] or known.role, arguments["sites"]
+    if not sites and not arguments["all_sites"] and role != "admin":
+        sites = node.operators.codes_of(known)
+    changed = await node.operators.change(known.name, role, sites, arguments["reason"])
+    return _operator(node, changed)
 
 
 async def _operator_password(node: Node, arguments: Arguments, report: Report) -> object:
@@ -545,6 +555,7 @@ TABLE: dict[str, Run] = {
     "disconnect_session": _disconnect_session,
     "operators": _operators,
     "add_operator": _add_operator,
+    "set_operator": _set_operator,
     "operator_password": _operator_password,
     "remove_operator": _remove_operator,
     "status": _status,

@@ -1,4 +1,4 @@
-"""Demo: a node with sample data and the practice gateway, in one process (`make run`).
+"""Demo: a node with sample data, its hub and the practice gateway, in one process (`make run`).
 
 The first start fills the directory: two sites in two zones, three profiles, the practice gateway.
 Every start issues a few fresh cards and prints them with all addresses and passwords: nothing here
@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from portal import control, directories, passwords, settings
+from portal import control, demo_hub, directories, passwords, settings
 from portal.desk_listeners import LOOPBACK
 from portal.domain import profile as profiles
 from portal.domain import voucher
@@ -81,7 +81,8 @@ def run(directory: Path, *, fresh: bool = False) -> None:
     if fresh:
         _throw_away(directory)
     _make(directory)
-    with control.own(directory, "node"):
+    demo_hub.make(directory)
+    with control.own(directory, "node"), control.own(demo_hub.place(directory), "hub"):
         ports = Ports()
         asyncio.run(_run(directory, ports.settings(settings.load(directory)), ports))
 
@@ -178,6 +179,8 @@ class Ports:
                     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
                     probe.bind((listen.host, port))
+                    if kind == socket.SOCK_STREAM:
+                        probe.listen()
                 except OSError:
                     continue
                 found = replace(listen, port=probe.getsockname()[1])
@@ -195,11 +198,13 @@ async def _run(directory: Path, chosen: Settings, ports: Ports) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    node = await open_node(directory, chosen)
+    hub = await demo_hub.start(demo_hub.place(directory), ports.free)
+    node = await open_node(directory, demo_hub.reporting(chosen, hub))
     service = Service(node)
     gateway: PracticeGateway | None = None
     try:
         await _fill(node)
+        await demo_hub.enrol(hub, node)
         await service.start()
         gateway = await _start_gateway(node, service, ports)
         cards = {
@@ -207,8 +212,11 @@ async def _run(directory: Path, chosen: Settings, ports: Ports) -> None:
             for name, _, _ in PROFILES
             if name in node.admin.profiles_by_name
         }
-        sys.stdout.write(_report(directory, node, service, gateway, cards, ports.taken))
-        sys.stdout.write(f"{service.ready_line()} practice={_page_url(gateway)}\n")
+        hub_lines = demo_hub.lines(directory, hub)
+        sys.stdout.write(_report(directory, node, service, gateway, cards, hub_lines, ports.taken))
+        sys.stdout.write(
+            f"{service.ready_line()} practice={_page_url(gateway)} hub={demo_hub.url(hub)}\n"
+        )
         sys.stdout.flush()
         await stop.wait()
     finally:
@@ -216,6 +224,7 @@ async def _run(directory: Path, chosen: Settings, ports: Ports) -> None:
             await gateway.stop()
         await service.stop()
         await node.close()
+        await demo_hub.stop(hub)
 
 
 async def _fill(node: Node) -> None:
@@ -265,6 +274,7 @@ def _report(
     service: Service,
     gateway: PracticeGateway,
     cards: dict[str, dict[str, Any]],
+    hub_lines: list[str],
     remarks: list[str],
 ) -> str:
     entry = node.admin.gateway(GATEWAY)
@@ -291,11 +301,13 @@ def _report(
         "     second phone, “Cabut listrik gateway”, or cut a phone off from another terminal:",
         f"       {beside} session list --open",
         f"       {beside} session disconnect ID",
+        "  4. See the session that just ended at the hub, some ten seconds later (the usage log).",
         "",
         f"  Portal       {node.portal_url()}/",
         f"  RADIUS       {_addresses(service)}  secret {entry.secret}",
         f"  Desk         {service.desk_urls()[0]}  (give cards, print, see who is online)",
         f"  Sign-in      {_sign_in(directory, node)}",
+        *hub_lines,
         f"  Data         {directory}  (begin again: make run FRESH=1)",
         *(f"  {remark}" for remark in remarks),
         "",

@@ -290,7 +290,10 @@ class Devices:
                 mac=mac,
                 kind=kind,
                 alarm_after_s=alarm_after_s,
-                deed=Deed(by, "device.add", at_site.id, mac, details=f"{name} ({kind}), {profile}"),
+                deed=Deed(
+                    *(by, "device.add", at_site.id, name),
+                    details=f"{hidden_mac(mac)} ({kind}), {profile}",
+                ),
             )
             added = Known(
                 *(device_id, at_site.id, card_id, name, mac, kind, alarm_after_s, now),
@@ -335,7 +338,7 @@ class Devices:
             if one is None:
                 raise DeskError("devices.removed")
             now = self._now()
-            deed = Deed(by, "device.remove", one.site_id, one.mac, reason, one.name)
+            deed = Deed(*(by, "device.remove", one.site_id, one.name, reason, hidden_mac(one.mac)))
             await self._store.remove_known(one.id, one.voucher_id, now, deed)
             del self._known[(one.site_id, one.mac)]
             del self._card_by_phone[(one.site_id, one.mac)]
@@ -354,7 +357,7 @@ def shown_mac(mac: str) -> str:
 
 def hidden_mac(mac: str) -> str:
     """The end of a MAC: enough to tell the phones of a village apart. All that reviewers see of a
-    blocked phone, and all that the audit, which is kept for ever, says of it."""
+    blocked phone, and all that the audit, which is kept for ever, says of any device."""
     return f"**:**:**:**:{shown_mac(mac)[-5:]}"
 
 

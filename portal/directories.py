@@ -68,12 +68,14 @@ def make(
             for old in (unfinished, directory / node_keys.FILE_NAME, sheet):
                 old.unlink(missing_ok=True)
             made += [unfinished, directory / node_keys.FILE_NAME, sheet]
-            made.append(directory / signing.FILE_NAME)
             now = int(datetime.now(UTC).timestamp())
             place = (code, name, zone or DEFAULT_ZONE)
             asyncio.run(_fill(unfinished, *place, admin, password, must_change, now))
             node_keys.write(directory, node_keys.make(secrets.token_bytes))
-            SigningKeys.make(secrets.token_bytes).write(directory)
+            # A box that is enrolled while it is still blank has its signing keys already.
+            if not (directory / signing.FILE_NAME).exists():
+                made.append(directory / signing.FILE_NAME)
+                SigningKeys.make(secrets.token_bytes).write(directory)
             file = directory / settings.FILE_NAME
             if not file.exists():
                 made.append(file)

@@ -13,7 +13,7 @@ from portal.doctor_evidence import DROPS_COUNT_S
 from portal.node import Node
 from portal.trace import Event
 from portal.web.operator import doctor_words
-from portal.web.text import Texts, Translator
+from portal.web.text import Translator, installed
 
 WAITING = 1000
 """Events that wait for a slow reader; of further ones only the number is told."""
@@ -24,7 +24,7 @@ Follow = Callable[[Node, Mapping[str, Any]], AsyncGenerator[object, None]]
 
 @cache
 def _english() -> Translator:
-    return Texts().translator("en")
+    return installed().translator("en")
 
 
 def doctor_document(node: Node, name: str, *, begins_anew: bool = False) -> dict[str, Any]:

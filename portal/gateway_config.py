@@ -18,6 +18,7 @@ import shlex
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, NoReturn
@@ -88,6 +89,21 @@ def files(family: str, version: str | None = None) -> list[Template]:
     return [one for one in _templates(family) if not one.only or version in one.only]
 
 
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(data_dir("hotspot_config")),
+        undefined=StrictUndefined,
+        # Configuration files, not pages: & in a URL must stay & there.
+        autoescape=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"ros": _ros, "uci": _uci, "sh": shlex.quote, "chilli": _chilli}
+    return environment
+
+
 def render(
     admin: Admin,
     gateway: Gateway,
@@ -106,22 +122,12 @@ def render(
     templates = files(gateway.family, options.get("version"))
     if not templates:
         raise DeskError("gateways.no_template", family=gateway.family, name=gateway.name)
-    environment = Environment(
-        loader=FileSystemLoader(data_dir("hotspot_config")),
-        undefined=StrictUndefined,
-        # Configuration files, not pages: & in a URL must stay & there.
-        autoescape=False,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"ros": _ros, "uci": _uci, "sh": shlex.quote, "chilli": _chilli}
     context = _context(admin, gateway, settings, options, now)
     return [
         {
             "name": one.file,
             "place": one.place,
-            "text": _tidy(environment.get_template(one.name).render(context)),
+            "text": _tidy(_environment().get_template(one.name).render(context)),
         }
         for one in templates
     ]

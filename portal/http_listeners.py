@@ -77,6 +77,8 @@ def bind(listen: Listen) -> socket.socket:
         if family == socket.AF_INET6:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         bound.bind((listen.host, listen.port))
+        # Two programs that start at once can both bind; only one of them can listen.
+        bound.listen()
     except OSError as error:
         bound.close()
         raise UserError(f"The pages cannot be served on {listen}: {_advice(error)}.") from error

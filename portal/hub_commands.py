@@ -4,9 +4,13 @@
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from portal import hub_backups, hub_check
 from portal.errors import UserError
+from portal.hub import stick
 from portal.hub_office_commands import OFFICE_TABLE
 from portal.store.db.either import StoreUnavailableError
 
@@ -14,7 +18,18 @@ if TYPE_CHECKING:
     from portal.serve_hub import Hub
 
 HubCommand = Callable[..., Awaitable[Any]]
-TABLE: dict[str, HubCommand] = {}
+
+
+async def _take_stick(hub: "Hub", directory: str) -> object:
+    taken = await stick.take(Path(directory), hub.store, hub.ingest, hub.now())
+    return [asdict(one) for one in taken]
+
+
+TABLE: dict[str, HubCommand] = {
+    "backup": hub_backups.write,
+    "check": hub_check.command,
+    "take_stick": _take_stick,
+}
 
 
 async def execute(hub: "Hub", name: str, arguments: Mapping[str, Any]) -> object:

@@ -4,7 +4,7 @@ Each takes the hub's office and keyword arguments as JSON gave them, and returns
 command line prints it. They run in the running hub, else in the command's own process.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -83,14 +83,31 @@ async def _revoke(office: HubOffice, node: str, reason: str) -> object:
     return {"node": node}
 
 
+_NO_SITES: dict[str, Any] = {"site": None, "sites": None}
+"""Nobody at the office belongs to a site."""
+
+
 async def _people(office: HubOffice) -> object:
     names = ("name", "role", "must_change", "created_at")
-    return [{**{n: getattr(one, n) for n in names}, "site": None} for one in office.people.all()]
+    return [{**{n: getattr(one, n) for n in names}, **_NO_SITES} for one in office.people.all()]
 
 
-async def _add_person(office: HubOffice, name: str, role: str, site: str | None) -> object:
-    password = await office.people.add(name, role, site)
-    return {"name": name, "role": role, "site": None, "password": password}
+async def _add_person(office: HubOffice, name: str, role: str, sites: Sequence[str]) -> object:
+    password = await office.people.add(name, role, sites)
+    return {"name": name, "role": role, **_NO_SITES, "password": password}
+
+
+async def _set_person(
+    office: HubOffice,
+    name: str,
+    role: str | None,
+    sites: Sequence[str],
+    all_sites: bool,
+    reason: str,
+) -> object:
+    known = office.people.operator(name)
+    changed = await office.people.change(name, role or known.role, sites, reason)
+    return {"name": name, "role": changed.role, **_NO_SITES}
 
 
 async def _new_password(office: HubOffice, name: str) -> object:
@@ -98,7 +115,7 @@ async def _new_password(office: HubOffice, name: str) -> object:
     return {
         "name": name,
         "role": office.people.operator(name).role,
-        "site": None,
+        **_NO_SITES,
         "password": password,
     }
 
@@ -120,6 +137,7 @@ OFFICE_TABLE: dict[str, Callable[..., Awaitable[object]]] = {
     "revoke": _revoke,
     "operators": _people,
     "add_operator": _add_person,
+    "set_operator": _set_person,
     "operator_password": _new_password,
     "remove_operator": _remove_person,
 }

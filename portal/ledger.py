@@ -229,7 +229,9 @@ class Ledger:
         (`must_open_epoch`), and where the keys are another box's. `first_session_id`: of this run.
         """
         head = self.store.head()
-        if "must_open_epoch" in box:
+        if head is None and "epoch_parent" in box:
+            await self.open_epoch(box["epoch_parent"], REPLACED, replayed_below=first_session_id)
+        elif "must_open_epoch" in box:
             known = json.loads(box["must_open_epoch"])
             self.is_restored = True
             await self.open_epoch(
@@ -238,8 +240,6 @@ class Ledger:
                 replayed_below=first_session_id,
                 above=known["above"],
             )
-        elif head is None and "epoch_parent" in box:
-            await self.open_epoch(box["epoch_parent"], REPLACED, replayed_below=first_session_id)
         elif head is None:
             await self.open_epoch(None, FIRST_START, replayed_below=0)
         elif head.node != self.keys.node_id:

@@ -363,6 +363,7 @@ class Node:
             self.ledger,
             self.pseudonyms,
             personal_days=settings.privacy.personal_days,
+            complaint_days=settings.privacy.complaint_days,
             session_months=settings.privacy.session_months,
             has_hub=settings.hub.url is not None,
             now=self.now,
@@ -436,6 +437,11 @@ class Node:
             node = cls(directory, settings, clocks, database)
             first_id = ((node.boot + 1) << BOOT_SHIFT) + 1
             await node.ledger.begin(node.store.box(), first_session_id=first_id)
+            try:
+                await node.vouchers.remove_unfinished()
+            except DatabaseError as error:
+                # On a full disk the node starts; nobody sees what is left.
+                log.warning("unfinished_batch_not_removed error=%s", error)
         except BaseException as error:
             await database.close()
             trouble = db.trouble(error)

@@ -7,16 +7,18 @@ browser they signed in with before, is never made to wait for the errors of othe
 
 import asyncio
 import hashlib
+import json
 import logging
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from portal import passwords
 from portal.admin import Admin
 from portal.audit import COMMAND_LINE
+from portal.card_finding import reason_of
 from portal.errors import DeskError
 from portal.misses import Misses
 from portal.store.audit import Deed
@@ -51,16 +53,21 @@ class Operator:
     name: str
     role: str
     """"admin" (the whole node), "operator", or "reviewer" (reads only)."""
-    site_id: int | None
-    """The site they work at; None: every site of the node."""
+    site_ids: frozenset[int] | None
+    """The sites they work at; None: every site of the node."""
     password_hash: str
     must_change: bool
     """The password was given by somebody else and must be changed before anything else."""
     created_at: int
 
+    @property
+    def site_id(self) -> int | None:
+        """The site under which the audit files what they do about themselves; None: the node."""
+        return None if self.site_ids is None else min(self.site_ids)
+
     def sees(self, site_id: int | None) -> bool:
         """Whether what belongs to this site is there for them; None is the node as a whole."""
-        return self.site_id is None or self.site_id == site_id
+        return self.site_ids is None or site_id in self.site_ids
 
 
 class SignInRefused(DeskError):
@@ -74,6 +81,8 @@ class SignInRefused(DeskError):
 def _operator(row: Mapping[str, Any] | Row) -> Operator:
     columns: dict[str, Any] = dict(row)
     columns["must_change"] = bool(columns["must_change"])
+    if columns["site_ids"] is not None:
+        columns["site_ids"] = frozenset(json.loads(columns["site_ids"]))
     return Operator(**columns)
 
 
@@ -87,13 +96,18 @@ class PeopleStore(Protocol):
         self,
         name: str,
         role: str,
-        site_id: int | None,
+        site_ids: Collection[int] | None,
         password_hash: str,
         must_change: bool,
         at: int,
         deed: Deed,
     ) -> None:
-        """Add somebody whose name is free."""
+        """Add somebody whose name is free; `site_ids` None: they belong to no site, or to all."""
+
+    async def change(
+        self, name: str, role: str, site_ids: Collection[int] | None, at: int, deed: Deed
+    ) -> None:
+        """Set what somebody may do and where."""
 
     async def set_password(
         self,
@@ -165,9 +179,10 @@ class Operators:
     # -- who may sign in -------------------------------------------------------------------
 
     async def add(
-        self, name: str, role: str, site: str | None = None, by: str = COMMAND_LINE
+        self, name: str, role: str, sites: Sequence[str] = (), by: str = COMMAND_LINE
     ) -> str:
-        """Add an operator of a site, or of every site; return the password, which must be changed.
+        """Add an operator of some sites, or of every site where none is named; return the password,
+        which must be changed.
 
         Raises DeskError for a bad or taken name, an unknown role, an admin of one site, and
         UserError for an unknown site.
@@ -175,29 +190,81 @@ class Operators:
         async with self._changing:
             if not NAME.fullmatch(name):
                 raise DeskError("operator_name", name=name[:40])
-            if role not in self._roles:
-                raise DeskError("operator_role", role=role[:40])
-            if role == "admin" and site is not None:
-                raise DeskError("operator_admin_site")
-            if site is not None and self._admin is None:
-                raise DeskError("operator_no_sites")
-            site_id = None if site is None or self._admin is None else self._admin.site(site).id
+            site_ids = self._site_ids(role, sites)
             if name in self._by_name:
                 raise DeskError("operator_taken", name=name)
             password = passwords.make(self._random_below)
             now = self._now()
-            added = Operator(name, role, site_id, await self._hashed(password), True, now)
+            added = Operator(name, role, site_ids, await self._hashed(password), True, now)
             await self._store.add(
                 added.name,
                 added.role,
-                added.site_id,
+                added.site_ids,
                 added.password_hash,
                 True,
                 now,
-                Deed(by, "operator.add", site_id, name, details=role),
+                Deed(by, "operator.add", added.site_id, name, details=self._duty(added)),
             )
             self._by_name[name] = added
             return password
+
+    async def change(
+        self, name: str, role: str, sites: Sequence[str], reason: str, by: str = COMMAND_LINE
+    ) -> Operator:
+        """Set what an operator may do and at which sites, none named: at every one. It holds from
+        their next click on.
+
+        Raises DeskError without a reason, for oneself, for the last admin, when nothing would
+        change, and as `add`.
+        """
+        reason = reason_of(reason)
+        async with self._changing:
+            operator = self.operator(name)
+            if operator.name == by:
+                raise DeskError("operator_self_change")
+            changed = replace(operator, role=role, site_ids=self._site_ids(role, sites))
+            if changed == operator:
+                raise DeskError("operator_same", name=name)
+            if role != "admin" and self._is_last_admin(operator):
+                raise DeskError("operator_last_admin", name=name)
+            details = f"{self._duty(operator)} -> {self._duty(changed)}"
+            await self._store.change(
+                name,
+                changed.role,
+                changed.site_ids,
+                self._now(),
+                Deed(by, "operator.change", changed.site_id, name, reason, details),
+            )
+            self._by_name[name] = changed
+            return changed
+
+    def _site_ids(self, role: str, sites: Sequence[str]) -> frozenset[int] | None:
+        if role not in self._roles:
+            raise DeskError("operator_role", role=role[:40])
+        if role == "admin" and sites:
+            raise DeskError("operator_admin_site")
+        if self._admin is None:
+            if sites:
+                raise DeskError("operator_no_sites")
+            return None
+        admin = self._admin
+        return frozenset(admin.site(site).id for site in sites) or None
+
+    def _duty(self, operator: Operator) -> str:
+        """Role and sites as the audit has them: `operator: KMAL, TNJG`, `reviewer: *`."""
+        if operator.role == "admin":
+            return operator.role
+        return f"{operator.role}: {', '.join(self.codes_of(operator)) or '*'}"
+
+    def codes_of(self, operator: Operator) -> list[str]:
+        """The codes of an operator's sites; none: every site."""
+        if self._admin is None:
+            return []
+        sites = self._admin.sites_by_id
+        return [sites[site_id].code for site_id in sorted(operator.site_ids or ())]
+
+    def _is_last_admin(self, operator: Operator) -> bool:
+        return [one for one in self._by_name.values() if one.role == "admin"] == [operator]
 
     async def reset_password(self, name: str, by: str = COMMAND_LINE) -> str:
         """Give an operator a new password, which must be changed; return it.
@@ -236,8 +303,7 @@ class Operators:
             operator = self.operator(name)
             if operator.name == by:
                 raise DeskError("operator_self")
-            admins = [one for one in self._by_name.values() if one.role == "admin"]
-            if admins == [operator]:
+            if self._is_last_admin(operator):
                 raise DeskError("operator_last_admin", name=name)
             await self._store.remove(
                 name, self._now(), Deed(by, "operator.remove", operator.site_id, name)

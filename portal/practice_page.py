@@ -17,6 +17,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -31,7 +32,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from portal.practice_phone import Phone
 from portal.practice_uam import UamError
 from portal.resources import data_dir
-from portal.web.text import Texts
+from portal.web.text import installed
 
 if TYPE_CHECKING:
     from portal.practice import PracticeGateway
@@ -162,17 +163,22 @@ def build_app(gateway: "PracticeGateway") -> ASGIApp:
     return app
 
 
+@cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(data_dir("templates")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
 class _Pages:
     def __init__(self, gateway: "PracticeGateway") -> None:
         self._gateway = gateway
-        self._texts = Texts()
-        self._templates = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(data_dir("templates")),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
+        self._texts = installed()
+        self._templates = _environment()
 
     def _phone(self, request: Request) -> Phone:
         port = request.scope["server"][1]

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from portal.resources import data_dir
-from portal.web.text import Texts
+from portal.web.text import installed
 
 FILE_NAME = "recovery-sheet.html"
 
@@ -24,7 +24,7 @@ def html(*, directory: Path, site: str, admin: str, at: int, zone: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    t = Texts().translator()
+    t = installed().translator()
     return environment.get_template("recovery/sheet.html").render(
         t=t, directory=directory, site=site, admin=admin, date=t.date(at, ZoneInfo(zone))
     )

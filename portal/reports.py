@@ -22,6 +22,7 @@ from radius.packet import (
     EVENT_TIMESTAMP,
     FRAMED_IP_ADDRESS,
     Packet,
+    number,
 )
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,6 @@ SESSION_TIME_MAX_S = 31 * 86_400
 was put right from 1970. Ours then tells how long the session has run (item 41)."""
 DELAY_MAX_S = 86_400
 _NO_ADDRESS = "0.0.0.0"
-from_bytes = int.from_bytes
 USER_REQUEST, NAS_REBOOT = "User-Request", "NAS-Reboot"
 
 TERMINATE_CAUSES = {
@@ -95,9 +95,9 @@ def event_at(packet: Packet, now: int) -> int:
 def _counter(low: bytes | None, gigawords: bytes | None) -> int | None:
     if low is None or len(low) != 4:
         return None
-    octets = from_bytes(low, "big")
+    octets = number(low)
     if gigawords is not None and len(gigawords) == 4:
-        octets += from_bytes(gigawords, "big") << 32
+        octets += number(gigawords) << 32
         if octets > COUNTER_MAX_OCTETS:
             return None
     return octets
@@ -113,8 +113,8 @@ def report(packet: Packet, kind: Kind, happened_at: int, *, is_swapped: bool) ->
         received, sent = sent, received
     end_cause = None
     if kind is STOP:
-        number = packet.integer(ACCT_TERMINATE_CAUSE)
-        end_cause = "Unknown" if number is None else TERMINATE_CAUSES.get(number, str(number))
+        cause = packet.integer(ACCT_TERMINATE_CAUSE)
+        end_cause = "Unknown" if cause is None else TERMINATE_CAUSES.get(cause, str(cause))
     session_time_s = 0 if kind is START else packet.integer(ACCT_SESSION_TIME)
     if session_time_s is not None and session_time_s > SESSION_TIME_MAX_S:
         log.warning(

@@ -1,9 +1,10 @@
 """Retention: which phone and which address a session had, whose a record is, and how to reach who
-complained, is forgotten after a while.
+complained, is forgotten after a while, and so is what was complained of.
 
-Usage stays; who it was goes (UU 27/2022; the period is the setting `[privacy] personal_days`). Runs
-by itself in small steps, so that RADIUS goes on. Each step is a record of the ledger that says how
-many and by which rule, never whose; days are whole, so that one day is one step.
+Usage stays; who it was goes (UU 27/2022; the periods are the settings of `[privacy]`). Runs by
+itself in small steps, so that RADIUS goes on. Each step is a record of the ledger that says how
+many and by which rule, never whose; days are whole, so that one day is one step. That complaints
+were deleted stands in the audit too.
 """
 
 import logging
@@ -11,8 +12,10 @@ from collections.abc import Awaitable, Callable
 
 from portal.accounts import Accounts
 from portal.attempts import Attempts
+from portal.audit import BY_ITSELF
 from portal.ledger import Ledger
 from portal.pseudonyms import Pseudonyms
+from portal.store.audit import Deed
 from portal.store.complaints import ComplaintStore
 from portal.store.ledger import Rule
 from portal.store.node import NodeStore
@@ -41,6 +44,7 @@ class Retention:
         pseudonyms: Pseudonyms,
         *,
         personal_days: int,
+        complaint_days: int,
         session_months: int,
         has_hub: bool,
         now: Callable[[], int],
@@ -52,6 +56,7 @@ class Retention:
         self._ledger = ledger
         self._pseudonyms = pseudonyms
         self._personal_days = personal_days
+        self._complaint_days = complaint_days
         self._session_months = session_months
         self._has_hub = has_hub
         self._now = now
@@ -66,11 +71,17 @@ class Retention:
         self._accounts.forget_phones_before(rule.before_at)
         phones = await self._store.forget_phones(rule)
         contacts = await self._complaints.forget_contacts(rule)
+        complaints = await self._complaints.delete_answered(
+            self._rule("complaint_days", self._complaint_days),
+            lambda site_id, n: Deed(BY_ITSELF, "complaint.forget", site_id, str(n)),
+        )
+        if complaints:
+            log.info("complaints_deleted complaints=%d", complaints)
         actions = await self._attempts.forget_before(rule)
         records = await _all_steps(lambda: self._ledger.store.forget_personal(rule, STEP))
         names = await self._pseudonyms.forget(rule)
         bodies = await self._prune()
-        if total or phones or contacts or actions or records or names or bodies:
+        if total or phones or contacts or complaints or actions or records or names or bodies:
             await self._store.database.empty_log()
             log.info(
                 "personal_parts_erased sessions=%d phones=%d contacts=%d records=%d pseudonyms=%d"

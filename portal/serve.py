@@ -41,7 +41,7 @@ from portal.settings import Settings
 from portal.web import app as web_app
 from portal.web.arrivals import client_address
 from portal.web.operator.app import DeskApp
-from portal.web.text import Texts
+from portal.web.text import installed
 from radius.nas.opennds import FAMILY as OPENNDS
 from radius.server import Server
 
@@ -120,7 +120,7 @@ class Service:
         node.certificate = self._certificate_to_serve()
         sockets = [(listen, http_listeners.bind(listen)) for listen in settings.http.listen]
         desk_sockets = self._desk_sockets()
-        texts = Texts()
+        texts = installed()
         self.desk = DeskApp(node, texts, random_token=secrets.token_urlsafe)
         registry = CollectorRegistry()
         registry.register(NodeCollector(node, self.radius.stats))

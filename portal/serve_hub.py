@@ -51,12 +51,13 @@ from portal.web import enrol_api, hub_app
 from portal.web.arrivals import client_address
 from portal.web.diskominfo.app import ReviewApp
 from portal.web.hub_api import HubApi
-from portal.web.text import Texts
+from portal.web.text import installed
 
 log = logging.getLogger(__name__)
 
 SILENT_AFTER_S = 86_400
 TIDIED_EVERY_S = 600.0
+HEALTH_KEPT_S = 5.0
 CERTIFICATE_LOOKED_AT_EVERY_S = 3600.0
 
 
@@ -199,6 +200,8 @@ class HubService:
         self.collector = HubCollector(self.api.counts)
         hub.ingest.on_taken = self.collector.count
         self._web: list[tuple[uvicorn.Server, asyncio.Task[None]]] = []
+        self._health = (-HEALTH_KEPT_S, False)
+        self._looking = asyncio.Lock()
         self._certificate: ServedCertificate | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._control = ControlServer(
@@ -210,7 +213,7 @@ class HubService:
         hub = self.hub
         review = ReviewApp(
             hub.office,
-            Texts(),
+            installed(),
             http=hub.settings.http,
             secret=hub.keys.web_key,
             elapsed_s=time.monotonic,
@@ -236,7 +239,7 @@ class HubService:
         application = hub_app.build(
             routes=self.routes(),
             http=http,
-            is_healthy=self.hub.is_healthy,
+            is_healthy=self._is_healthy,
             registry=registry,
             before_metrics=self._refresh_metrics,
         )
@@ -254,6 +257,15 @@ class HubService:
         self._tasks.append(loop.create_task(self._look_after()))
         if self._certificate is not None:
             self._tasks.append(loop.create_task(self._watch_certificate()))
+
+    async def _is_healthy(self) -> bool:
+        """The same for a few seconds: anybody may ask, and each look is a write to the disk."""
+        async with self._looking:
+            seen_s, is_good = self._health
+            if time.monotonic() - seen_s > HEALTH_KEPT_S:
+                is_good = await self.hub.is_healthy()
+                self._health = (time.monotonic(), is_good)
+            return is_good
 
     async def _refresh_metrics(self) -> None:
         """Read from the store what the collector cannot wait for."""

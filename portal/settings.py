@@ -76,6 +76,7 @@ class Privacy:
     """[privacy]: how long the node knows who it was."""
 
     personal_days: int
+    complaint_days: int
     session_months: int
     """How long single sessions are kept."""
 
@@ -256,6 +257,16 @@ TABLE: tuple[Setting, ...] = (
         "a number of days, 1 to 3650",
         "After so many days a session's MAC and IP addresses are erased; usage stays. The office's "
         "archive schedule may ask for another period.",
+    ),
+    Setting(
+        "privacy",
+        "complaint_days",
+        "days",
+        "395",
+        whole_days,
+        "a number of days, 1 to 3650",
+        "So many days after its answer a complaint is deleted. Thirteen months: this year can be "
+        "compared with the last. Contact and card go earlier, with `personal_days`.",
     ),
     Setting(
         "privacy",

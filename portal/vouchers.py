@@ -78,6 +78,7 @@ class Vouchers:
         self.codes_of = making.codes_of
         self.code_of = making.code_of
         self.forget_sealed = making.forget_sealed
+        self.remove_unfinished = making.remove_unfinished
         self.next_batch_number = making.next_number
         self.confirm_given = actions.confirm_given
         self.undo_give = endings.undo_give

@@ -26,7 +26,6 @@ from enum import StrEnum
 
 from radius.md5 import Hash, md5
 from radius.password import chap_fits, reveal
-from radius.shapes import KNOWN, remember
 
 # Codes (RFC 2865 3, RFC 2866 3, RFC 5997 2, RFC 5176 2.3)
 ACCESS_REQUEST = 1
@@ -106,10 +105,8 @@ _ACCESS_REPLIES = frozenset((ACCESS_ACCEPT, ACCESS_REJECT, ACCESS_CHALLENGE))
 _INNER_PAD = bytes(octet ^ 0x36 for octet in range(256))
 _OUTER_PAD = bytes(octet ^ 0x5C for octet in range(256))
 
-_read_header = struct.Struct("!BBH").unpack_from
 _pack_header = struct.Struct("!BBH").pack
 _pack_integer = struct.Struct("!I").pack
-from_bytes = int.from_bytes
 
 
 class PacketError(Exception):
@@ -208,9 +205,7 @@ class Packet:
     def integer(self, kind: int) -> int | None:
         """An unsigned 32-bit number; None if absent or not four octets."""
         value = self.first.get(kind)
-        if value is None or len(value) != 4:
-            return None
-        return int.from_bytes(value, "big")
+        return None if value is None or len(value) != 4 else number(value)
 
     def address(self, kind: int) -> str | None:
         """An IPv4 address as dotted text; None if absent or not four octets."""
@@ -248,6 +243,11 @@ class Packet:
         return ":".join(f"{group:x}" for group in struct.unpack("!4H", value))
 
 
+def number(four: bytes) -> int:
+    """Four octets as an unsigned number. Raises IndexError for fewer."""
+    return four[0] << 24 | four[1] << 16 | four[2] << 8 | four[3]
+
+
 def parse(datagram: bytes) -> Packet:
     """Read one datagram.
 
@@ -258,25 +258,13 @@ def parse(datagram: bytes) -> Packet:
     received = len(datagram)
     if received < MIN_PACKET_OCTETS:
         raise PacketError(f"{received} octets received, a RADIUS packet has at least 20")
-    code, identifier, length = _read_header(datagram)
+    length = datagram[2] << 8 | datagram[3]
     if length > received:
         raise PacketError(f"Length field says {length} octets, only {received} received")
     if not MIN_PACKET_OCTETS <= length <= MAX_PACKET_OCTETS:
         raise PacketError(f"Length field says {length} octets, expected 20 to 4096")
     raw = datagram if length == received else datagram[:length]
-    number = from_bytes(raw, "little")
-    for mask, heads, kinds, unpack, message_authenticator_at in KNOWN.get(length, ()):
-        if number & mask == heads:
-            # Of one length by construction; saying so costs a tenth of the dict.
-            first = dict(zip(kinds, unpack(raw)))  # noqa: B905
-            return Packet(code, identifier, raw, first, message_authenticator_at)
-    return _walk(code, identifier, raw, length)
-
-
-def _walk(code: int, identifier: int, raw: bytes, length: int) -> Packet:
-    """Read the attributes one by one, and remember their shape."""
     first: dict[int, bytes] = {}
-    is_plain = True
     message_authenticator_at = 0
     offset = MIN_PACKET_OCTETS
     try:
@@ -294,10 +282,8 @@ def _walk(code: int, identifier: int, raw: bytes, length: int) -> Packet:
                 first[kind] = raw[value_at:offset]
                 if kind == MESSAGE_AUTHENTICATOR:
                     message_authenticator_at = value_at
-            else:
-                is_plain = False
-                if kind == MESSAGE_AUTHENTICATOR:
-                    message_authenticator_at = -1
+            elif kind == MESSAGE_AUTHENTICATOR:
+                message_authenticator_at = -1
     except IndexError:
         raise PacketError(
             f"one octet is left at octet {offset}, an attribute has at least 2"
@@ -307,9 +293,7 @@ def _walk(code: int, identifier: int, raw: bytes, length: int) -> Packet:
             f"attribute {kind} at octet {offset - size} has length {size}, "
             f"only {length - offset + size} octets are left"
         )
-    if is_plain:
-        remember(length, raw, first, message_authenticator_at)
-    return Packet(code, identifier, raw, first, message_authenticator_at)
+    return Packet(raw[0], raw[1], raw, first, message_authenticator_at)
 
 
 def _read_vendor_attributes(value: bytes, into: dict[tuple[int, int], bytes]) -> None:

@@ -245,7 +245,7 @@ class Server:
         self.clock = self._clock = clock
         self.dropped = self._drop = Dropped(self.stats)
         # For those who watch (radius/watched.py), who set and clear these three.
-        self.exchange_type: Callable[..., Exchange] = Exchange
+        self.make_exchange: Callable[..., Exchange] | None = None
         self.on_repeated: Callable[[Packet, Client, tuple[str, int], bool], None] | None = None
         self.on_status: Callable[[str, bool], None] | None = None
         # Source by address as the socket writes it: a v4-mapped spelling is a second key.
@@ -368,17 +368,14 @@ class Server:
                 self.on_repeated(packet, client, (source.address, peer[1]), is_sent)
             self._answer_again(entry, outlet, peer, control)
             return
-        exchange = self.exchange_type(
-            self,
-            packet,
-            client,
-            (source.address, peer[1]),
-            outlet,
-            peer,
-            control,
-            duplicates,
-            key,
-            entry,
+        sender = (source.address, peer[1])
+        # A plain class is made without the detour over a variable.
+        exchange = (
+            Exchange(self, packet, client, sender, outlet, peer, control, duplicates, key, entry)
+            if self.make_exchange is None
+            else self.make_exchange(
+                self, packet, client, sender, outlet, peer, control, duplicates, key, entry
+            )
         )
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("%s from %s, gateway %s", packet, exchange.source, client.name)

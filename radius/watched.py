@@ -5,11 +5,13 @@ While nobody looks, the server makes plain exchanges and nothing here runs. `wat
 """
 
 import functools
-from typing import Any, Protocol
+from typing import Protocol
 
 from radius.dropped import Drop
+from radius.duplicates import Duplicates, Entry
+from radius.listener import Control, Peer
 from radius.packet import Packet
-from radius.server import Client, Exchange, Server
+from radius.server import Client, Exchange, Outlet, Server
 
 
 class Watcher(Protocol):
@@ -33,8 +35,23 @@ class WatchedExchange(Exchange):
 
     __slots__ = ("_watcher", "began_s")
 
-    def __init__(self, watcher: Watcher, *parts: Any) -> None:
-        super().__init__(*parts)
+    def __init__(
+        self,
+        watcher: Watcher,
+        server: Server,
+        packet: Packet,
+        client: Client,
+        source: tuple[str, int],
+        outlet: Outlet,
+        peer: Peer,
+        control: Control | None,
+        duplicates: Duplicates,
+        key: int,
+        entry: Entry,
+    ) -> None:
+        super().__init__(
+            server, packet, client, source, outlet, peer, control, duplicates, key, entry
+        )
         self._watcher = watcher
         self.note = ""
         self.began_s = self._server.clock()
@@ -62,7 +79,7 @@ class WatchedExchange(Exchange):
 
 def watch(server: Server, watcher: Watcher) -> None:
     """Tell `watcher` of each packet from the next on, and nobody else any more."""
-    server.exchange_type = functools.partial(WatchedExchange, watcher)
+    server.make_exchange = functools.partial(WatchedExchange, watcher)
     server.on_repeated = watcher.repeated
     server.on_status = watcher.status
     server.dropped.on_drop = watcher.dropped
@@ -70,7 +87,7 @@ def watch(server: Server, watcher: Watcher) -> None:
 
 def unwatch(server: Server) -> None:
     """Tell nobody any more."""
-    server.exchange_type = Exchange
+    server.make_exchange = None
     server.on_repeated = None
     server.on_status = None
     server.dropped.on_drop = None

@@ -1,11 +1,47 @@
 """What all tests share."""
 
+import fcntl
 import os
+from collections.abc import Generator
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
+
+from portal.compiled import refuse_stale
+from portal.errors import UserError
 
 # How long one example takes says more about the machine than about the code. CI takes the same
 # examples every time, so that a change is judged by what it changed; other runs look further.
 settings.register_profile("pesisir", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "pesisir")
+
+# Two files to lock, the same for every worker of a checkout.
+_TURNSTILE = os.open(__file__, os.O_RDONLY | os.O_CLOEXEC)
+_ROOM = os.open(Path(__file__).with_name("__init__.py"), os.O_RDONLY | os.O_CLOEXEC)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Whoever is marked `alone` has the room to itself, fixtures included; others share it.
+
+    Who waits for the room stands in the turnstile, so nobody overtakes a test that wants to be
+    alone.
+    """
+    is_alone = item.get_closest_marker("alone") is not None
+    fcntl.flock(_TURNSTILE, fcntl.LOCK_EX)
+    fcntl.flock(_ROOM, fcntl.LOCK_EX if is_alone else fcntl.LOCK_SH)
+    fcntl.flock(_TURNSTILE, fcntl.LOCK_UN)
+    try:
+        return (yield)
+    finally:
+        fcntl.flock(_ROOM, fcntl.LOCK_UN)
+
+
+def pytest_configure() -> None:
+    """Test what the sources say, not what was compiled from older ones."""
+    try:
+        refuse_stale()
+    except UserError as error:
+        raise pytest.UsageError(str(error)) from error

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS: dict[str, tuple[str, ...]] = {
     "domain": ("portal.domain", "portal.domain.*"),
     "protocol": ("radius", "radius.*"),
-    "neutral": ("portal", "portal.errors", "portal.resources"),
+    "neutral": ("portal", "portal.compiled", "portal.errors", "portal.resources"),
     "storage": ("portal.store", "portal.store.*"),
     "use case": (
         "portal.aaa",
@@ -108,14 +108,18 @@ LAYERS: dict[str, tuple[str, ...]] = {
     # Build everything once; with them the socket by which the command line reaches a running node.
     "root": (
         "portal.backups",
+        "portal.cold_spare",
         "portal.commands",
         "portal.control",
         "portal.control_server",
         "portal.demo",
+        "portal.demo_hub",
         "portal.desk_listeners",
         "portal.directories",
         "portal.followed",
         "portal.http_listeners",
+        "portal.hub_backups",
+        "portal.hub_check",
         "portal.hub_commands",
         "portal.hub_office_commands",
         "portal.hub_directories",

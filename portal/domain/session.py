@@ -29,7 +29,8 @@ START, STOP, INTERIM = Kind.START, Kind.STOP, Kind.INTERIM
 """For the hot path: an enum looks its members up each time."""
 
 
-class Report(NamedTuple):
+@dataclass(slots=True)
+class Report:
     """One accounting packet, directions as RFC 2866 means them: input comes from the phone."""
 
     kind: Kind
@@ -43,7 +44,8 @@ class Report(NamedTuple):
     end_cause: str | None = None
 
 
-class Delta(NamedTuple):
+@dataclass(slots=True)
+class Delta:
     """What a report added: octets and seconds used between two moments."""
 
     since_at: int

@@ -5,7 +5,6 @@ The rules are in domain.coverage; here is which record is evidence of what.
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 from portal.domain import coverage
 from portal.domain.coverage import HOUR_S, Hour, Report, Stretch, Usage
@@ -15,8 +14,10 @@ from portal.hub.review import SiteView
 from portal.store.db.either import Row
 from portal.store.hub_review import ReviewStore
 
-_ALIVE = (Kind.BOOT, Kind.CLOCK, Kind.CONFIG, Kind.ACTION, Kind.HEALTH, Kind.WAN, Kind.EPOCH)
+_ALIVE = (Kind.BOOT, Kind.CLOCK, Kind.CONFIG, Kind.ACTION, Kind.HEALTH, Kind.EPOCH)
 """A node that wrote one of these was running; a gap's record is written after the gap."""
+_TOLD_WITHIN_S = 60
+"""The record of an hour's health is written so soon after its end, and is about that hour."""
 _DOUBTFUL = (ClockQuality.DOUBTFUL, ClockQuality.UNSET)
 
 
@@ -44,12 +45,10 @@ class Coverage:
                     old.sessions + int(row["sessions"]), old.octets + int(row["octets"])
                 )
         for node_id in nodes:
-            rows = await self._store.events(node_id, _ALIVE, first_at, end_at)
-            reports += [Report(int(row["at"]), _is_doubtful(row)) for row in rows]
-            before = await self._store.event_before(node_id, Kind.WAN, first_at)
-            links = [before] if before is not None else []
-            links += [row for row in rows if int(row["kind"]) == Kind.WAN]
-            downs += down_stretches(links, end_at)
+            # What tells of the last hour was written after it.
+            rows = await self._store.events(node_id, _ALIVE, first_at, end_at + HOUR_S)
+            reports += [_report(row) for row in rows]
+            downs += [down for row in rows for down in down_stretches(row)]
         return coverage.hours(
             first_at,
             end_at,
@@ -62,28 +61,23 @@ class Coverage:
         )
 
 
-def down_stretches(links: list[Row], end_at: int) -> list[Stretch]:
-    """From the changes of a link that its node wrote down, the stretches in which it was down."""
-    found: list[Stretch] = []
-    since: int | None = None
-    for row in links:
-        payload = _payload(row)
-        if isinstance(payload.get("down_from"), int) and isinstance(payload.get("down_until"), int):
-            found.append(Stretch(payload["down_from"], payload["down_until"]))
-            continue
-        if payload.get("state") == "down":
-            since = int(row["at"]) if since is None else since
-        elif since is not None:
-            found.append(Stretch(since, int(row["at"])))
-            since = None
-    if since is not None:
-        found.append(Stretch(since, end_at))
-    return found
+def _report(row: Row) -> Report:
+    at = int(row["at"])
+    if int(row["kind"]) == Kind.HEALTH:
+        at -= _TOLD_WITHIN_S
+    return Report(at, _is_doubtful(row))
 
 
-def _payload(row: Row) -> dict[str, Any]:
-    found = json.loads(row["payload"])
-    return found if isinstance(found, dict) else {}
+def down_stretches(row: Row) -> list[Stretch]:
+    """When there was no backhaul in the hour before a record of health, as its node saw it."""
+    if int(row["kind"]) != Kind.HEALTH:
+        return []
+    payload = json.loads(row["payload"])
+    found = payload.get("down") if isinstance(payload, dict) else None
+    told = found if isinstance(found, list) else []
+    pairs = [pair for pair in told if isinstance(pair, list) and len(pair) == 2]
+    # A node may write what it likes; what makes no sense is no evidence.
+    return [Stretch(*pair) for pair in pairs if all(isinstance(each, int) for each in pair)]
 
 
 def _is_doubtful(row: Row) -> bool:

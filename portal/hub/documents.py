@@ -73,6 +73,11 @@ class Documents:
             await self._check_scope(transaction, scope)
             last = await self.store.newest(transaction, name, scope)
             version = 1 if last is None else int(last["version"]) + 1
+            held = await self.store.highest_held(transaction, name, scope)
+            if held >= version:
+                # This hub was put back from a backup; nodes have versions it does not know. One
+                # above theirs would have to name theirs as the one before.
+                version = held + 2
             previous = NO_PREVIOUS if last is None else str(last["sha256"])
             document = Document(name, scope, version, not_before_at, previous, content)
             try:

@@ -101,9 +101,12 @@ class Ingest:
         self.on_taken: Callable[[int], None] = lambda count: None
         """Told how many records were new, after the commit."""
 
-    async def take(self, node_id: str, counter: int, exchange: Exchange, now: int) -> Outcome:
+    async def take(
+        self, node_id: str, counter: int | None, exchange: Exchange, now: int
+    ) -> Outcome:
         """Take an exchange whose request signature is good.
 
+        `counter` is None for one that came on a stick, where a repeat only brings what is known.
         Raises StoreUnavailableError when nothing can be stored now, WireError and CheckpointError
         for a body that no node of ours sends.
         """
@@ -116,7 +119,7 @@ class Ingest:
     async def _in_transaction(
         self,
         node_id: str,
-        counter: int,
+        counter: int | None,
         now: int,
         work: Callable[[HubTransaction], Awaitable[tuple[HubHead, Answer, int]]],
     ) -> Outcome:
@@ -127,7 +130,9 @@ class Ingest:
             node = await self._nodes.node(transaction, node_id)
             if node is None or node["state"] != "active":
                 return _of_state(None if node is None else str(node["state"]), now)
-            if not await self._nodes.take_counter(transaction, node_id, counter, now):
+            if counter is not None and not await self._nodes.take_counter(
+                transaction, node_id, counter, now
+            ):
                 return Outcome(
                     401,
                     Answer(

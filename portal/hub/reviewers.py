@@ -4,7 +4,7 @@ Two roles. An admin approves boxes, writes documents and sees everything; a revi
 aggregates and the usage log, and opens a voucher only with a reason. Neither belongs to a site.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -43,7 +43,7 @@ class ReviewerStore:
         """Read who there is; Operators keeps them in memory."""
         names = ("name", "role", "password_hash", "must_change", "created_at")
         rows = [{name: row[name] for name in names} for row in await office.people()]
-        return cls(office, [{**row, "site_id": None} for row in rows])
+        return cls(office, [{**row, "site_ids": None} for row in rows])
 
     def operators(self) -> Sequence[Mapping[str, Any]]:
         """All that were there when this was loaded."""
@@ -53,7 +53,7 @@ class ReviewerStore:
         self,
         name: str,
         role: str,
-        site_id: int | None,
+        site_ids: Collection[int] | None,
         password_hash: str,
         must_change: bool,
         at: int,
@@ -62,6 +62,14 @@ class ReviewerStore:
         """Add somebody whose name is free."""
         async with self._office.database.transaction() as transaction:
             await self._office.add_person(transaction, name, role, password_hash, must_change, at)
+            await self._office.write_deed(transaction, at, deed)
+
+    async def change(
+        self, name: str, role: str, site_ids: Collection[int] | None, at: int, deed: Deed
+    ) -> None:
+        """Set what somebody may do."""
+        async with self._office.database.transaction() as transaction:
+            await self._office.set_role(transaction, name, role, at)
             await self._office.write_deed(transaction, at, deed)
 
     async def set_password(

@@ -28,8 +28,8 @@ class Deed:
     site_id: int | None
     """None: it concerns the whole node, and only who sees all its sites reads it."""
     object: str
-    """What it was done to: a serial, a batch, an operator's name, a site's code, the MAC of a known
-    device; of a blocked phone, which is somebody's, the end of its MAC."""
+    """What it was done to: a serial, a batch, an operator's name, a site's code, the name of a
+    known device; of a blocked phone, which is somebody's, the end of its MAC."""
     reason: str = ""
     details: str = ""
     """Short plain text, "before -> after"."""

@@ -12,13 +12,17 @@ from portal.store.db import Database, Row, Transaction
 
 KIND_CARDS = "cards"
 KIND_DEVICE = "device"
+KIND_UNFINISHED = "unfinished"
+"""A large batch that is being made in pieces; nobody has been told a code of it, it is listed
+nowhere, and what is left of it after a power cut is removed."""
+REMOVED_AT_ONCE = 100
 
 _END_VOUCHER = "UPDATE voucher SET {column} = ?, end_reason = ?, sealed_code = NULL WHERE id = ?"
 _WAS_USED = (
     "(a.first_used_at >= v.issued_at"
     " OR EXISTS (SELECT 1 FROM session s WHERE s.voucher_id = v.id)) IS TRUE"
 )
-_NO_DEVICE = "v.batch_id NOT IN (SELECT id FROM batch WHERE kind = 'device')"
+_ARE_CARDS = "v.batch_id NOT IN (SELECT id FROM batch WHERE kind <> 'cards')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +66,7 @@ async def insert_batch(
 ) -> int:
     """Insert a batch with its cards; return the id of the first, the others follow it. Old cards
     that are replaced end for `reason`."""
-    batch_id = await transaction.insert(
-        "INSERT INTO batch (site_id, profile, note, issued_at, kind, issued_by)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
-        (batch.site_id, batch.profile, batch.note, batch.issued_at, batch.kind, batch.issued_by),
-    )
+    batch_id = await _insert_empty(transaction, batch)
     replaced = [card.replaces for card in cards if card.replaces is not None]
     accounts: Sequence[int]
     if replaced:
@@ -85,25 +85,45 @@ async def insert_batch(
         )
         accounts = range(first, first + len(cards))
     rows = [
-        (
-            *(account, batch_id, batch.site_id, card.serial, card.code_hash, card.last4),
-            *(card.sealed_code, batch.issued_at, card.use_before_at, card.given_at, card.given_by),
-        )
+        (account, *_voucher_row(batch_id, batch, card))
         for account, card in zip(accounts, cards, strict=True)
     ]
-    sql = (
-        "INSERT INTO voucher (account_id, batch_id, site_id, serial, code_hash, last4,"
-        " sealed_code, issued_at, use_before_at, given_at, given_by)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-    )
+    sql = _INSERT_VOUCHER.format(account="?")
     first_id = await transaction.insert(sql, rows[0])
     await transaction.run_many(sql, rows[1:])
+    return first_id
+
+
+async def _insert_empty(transaction: Transaction, batch: NewBatch, kind: str | None = None) -> int:
+    """Insert a batch without its cards, and note its number as taken; return its id."""
+    batch_id = await transaction.insert(
+        "INSERT INTO batch (site_id, profile, note, issued_at, kind, issued_by)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            *(batch.site_id, batch.profile, batch.note, batch.issued_at),
+            *(kind or batch.kind, batch.issued_by),
+        ),
+    )
     await transaction.run(
         "INSERT INTO box (name, value) VALUES ('batch_number', ?1) ON CONFLICT (name)"
         " DO UPDATE SET value = ?1 WHERE CAST (value AS INTEGER) < CAST (?1 AS INTEGER)",
         (str(batch.number),),
     )
-    return first_id
+    return batch_id
+
+
+_INSERT_VOUCHER = (
+    "INSERT INTO voucher (account_id, batch_id, site_id, serial, code_hash, last4,"
+    " sealed_code, issued_at, use_before_at, given_at, given_by)"
+    " VALUES ({account}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+def _voucher_row(batch_id: int, batch: NewBatch, card: NewCard) -> tuple[Any, ...]:
+    return (
+        *(batch_id, batch.site_id, card.serial, card.code_hash, card.last4),
+        *(card.sealed_code, batch.issued_at, card.use_before_at, card.given_at, card.given_by),
+    )
 
 
 class CardStore:
@@ -126,6 +146,55 @@ class CardStore:
         async with self._database.transaction() as transaction:
             await insert_batch(transaction, batch, cards, reason)
             await write_all(transaction, batch.issued_at, deeds)
+
+    async def begin(self, batch: NewBatch) -> int:
+        """Insert a large batch whose cards follow in pieces; return its id."""
+        async with self._database.transaction() as transaction:
+            return await _insert_empty(transaction, batch, KIND_UNFINISHED)
+
+    async def add(self, batch_id: int, batch: NewBatch, cards: Sequence[NewCard]) -> None:
+        """Insert some cards of a batch that was begun, each with an account of its own."""
+        account = "(SELECT MAX(id) FROM account) - ?"
+        last = len(cards) - 1
+        await self._database.write_in_passing(
+            [
+                ("INSERT INTO account (profile) VALUES (?)", [(batch.profile,)] * len(cards)),
+                (
+                    _INSERT_VOUCHER.format(account=account),
+                    [
+                        (last - n, *_voucher_row(batch_id, batch, card))
+                        for n, card in enumerate(cards)
+                    ],
+                ),
+            ]
+        )
+
+    async def finish(self, batch_id: int, at: int, deeds: Sequence[Deed]) -> None:
+        """All cards are there: from now on the batch exists, on the disk too."""
+        async with self._database.transaction() as transaction:
+            await transaction.run("UPDATE batch SET kind = ? WHERE id = ?", (KIND_CARDS, batch_id))
+            await write_all(transaction, at, deeds)
+
+    def unfinished(self) -> list[int]:
+        """Batches that were begun and not finished."""
+        rows = self._database.all("SELECT id FROM batch WHERE kind = ?", (KIND_UNFINISHED,))
+        return [row["id"] for row in rows]
+
+    async def remove_unfinished(self, batch_id: int) -> None:
+        """Remove a batch that was begun, in pieces; what is left after a power cut is still
+        unfinished."""
+        while rows := self._database.all(
+            "SELECT id, account_id FROM voucher WHERE batch_id = ? ORDER BY id DESC LIMIT ?",
+            (batch_id, REMOVED_AT_ONCE),
+        ):
+            await self._database.write_in_passing(
+                [
+                    ("DELETE FROM voucher WHERE id = ?", [(row["id"],) for row in rows]),
+                    ("DELETE FROM account WHERE id = ?", [(row["account_id"],) for row in rows]),
+                ]
+            )
+        async with self._database.transaction() as transaction:
+            await transaction.run("DELETE FROM batch WHERE id = ?", (batch_id,))
 
     async def revoke(
         self, card_ids: Sequence[int], at: int, reason: str, deeds: Sequence[Deed]
@@ -254,7 +323,7 @@ class CardStore:
         """Serials of the newest cards whose code ends in these four digits."""
         rows = self._database.all(
             f"SELECT v.serial FROM voucher v WHERE v.last4 = ? AND (? IS NULL OR v.site_id = ?)"
-            f" AND {_NO_DEVICE} ORDER BY v.id DESC LIMIT ?",
+            f" AND {_ARE_CARDS} ORDER BY v.id DESC LIMIT ?",
             (last4, site_id, site_id, limit),
         )
         return [row["serial"] for row in rows]

@@ -3,6 +3,8 @@
 `contact` and `serial` are personal parts: `forget_contacts` erases them.
 """
 
+from collections.abc import Callable
+
 from portal.store import audit
 from portal.store.audit import Deed
 from portal.store.db import Database, Row
@@ -74,6 +76,27 @@ class ComplaintStore:
             if is_written:
                 await audit.write(transaction, at, deed)
             return bool(is_written)
+
+    async def delete_answered(self, rule: Rule, deed_of: Callable[[int, int], Deed]) -> int:
+        """Delete what was answered before the rule's moment, with one deed for each site, made of
+        its id and how many there were; return how many in all."""
+        rows = await self._database.all_slowly(
+            "SELECT site_id, COUNT(*) AS n FROM complaint WHERE answered_at < ? GROUP BY site_id",
+            (rule.before_at,),
+        )
+        if not rows:
+            return 0
+        total = 0
+        async with self._database.transaction() as transaction:
+            for row in rows:
+                deleted = await transaction.run(
+                    "DELETE FROM complaint WHERE site_id = ? AND answered_at < ?",
+                    (row["site_id"], rule.before_at),
+                )
+                total += deleted
+                await audit.write(transaction, rule.at, deed_of(row["site_id"], deleted))
+            transaction.append(rule.erased("complaints", total))
+        return total
 
     async def forget_contacts(self, rule: Rule) -> int:
         """Erase contact and card of complaints made before a moment; return of how many."""

@@ -18,6 +18,15 @@ class DocumentStore:
             (name, scope),
         )
 
+    async def highest_held(self, reading: Reading, name: str, scope: str) -> int:
+        """The highest version of a document that any node says it holds; 0 for none."""
+        row = await reading.one(
+            "SELECT COALESCE(MAX(held_version), 0) AS version FROM document_state"
+            " WHERE name = ? AND scope = ?",
+            (name, scope),
+        )
+        return 0 if row is None else int(row["version"])
+
     async def add(
         self,
         transaction: HubTransaction,

@@ -92,6 +92,12 @@ class OfficeStore:
             (password_hash, int(must_change), at, name),
         )
 
+    async def set_role(self, transaction: HubTransaction, name: str, role: str, at: int) -> None:
+        """Set what somebody may do."""
+        await transaction.run(
+            "UPDATE reviewer SET role = ?, changed_at = ? WHERE name = ?", (role, at, name)
+        )
+
     async def remove_person(self, transaction: HubTransaction, name: str) -> None:
         """Remove somebody; what they did stays."""
         await transaction.run("DELETE FROM reviewer WHERE name = ?", (name,))

@@ -110,14 +110,6 @@ class ReviewStore:
             )
         return sorted(found, key=lambda row: int(row["at"]))
 
-    async def event_before(self, node_id: str, kind: int, at: int) -> Row | None:
-        """The last record of a kind before an instant."""
-        return await self._database.one(
-            "SELECT kind, at, site, payload FROM event WHERE node_id = ? AND kind = ? AND at < ?"
-            " ORDER BY at DESC, epoch DESC, seq DESC LIMIT 1",
-            (node_id, kind, at),
-        )
-
     # --- the usage log
 
     async def filled_days(self, first_day: int, last_day: int) -> list[Row]:

@@ -225,7 +225,7 @@ class NodeStore:
         """Cards newest first; `batch` is the part of the serial before the dash."""
         return await self.database.all_slowly(
             f"{_VOUCHER} WHERE (? IS NULL OR v.site_id = ?) AND (? IS NULL OR v.serial LIKE ?)"
-            " AND v.batch_id NOT IN (SELECT id FROM batch WHERE kind = 'device')"
+            " AND v.batch_id NOT IN (SELECT id FROM batch WHERE kind <> 'cards')"
             " ORDER BY v.id DESC LIMIT ?",
             (site_id, site_id, batch, f"{batch}-%", limit),
         )

@@ -1,7 +1,9 @@
 """The SQL about operators and the browsers in which a PIN is enough."""
 
+from collections.abc import Collection
+
 from portal.store.audit import Deed, write
-from portal.store.db import Database, Row
+from portal.store.db import Database, Row, Transaction
 
 
 class OperatorStore:
@@ -11,29 +13,45 @@ class OperatorStore:
         self._database = database
 
     def operators(self) -> list[Row]:
-        """All operators by name."""
+        """All operators by name; `site_ids` is a JSON array, null: every site."""
         return self._database.all(
-            "SELECT name, role, site_id, password_hash, must_change, created_at"
-            " FROM operator ORDER BY name"
+            "SELECT name, role, CASE WHEN site_id IS NOT NULL THEN"
+            " (SELECT json_group_array(s.site_id) FROM operator_site s WHERE s.operator = name)"
+            " END AS site_ids,"
+            " password_hash, must_change, created_at FROM operator ORDER BY name"
         )
 
     async def add(
         self,
         name: str,
         role: str,
-        site_id: int | None,
+        site_ids: Collection[int] | None,
         password_hash: str,
         must_change: bool,
         at: int,
         deed: Deed,
     ) -> None:
-        """Add an operator whose name is free."""
+        """Add an operator whose name is free; `site_ids` None: every site."""
         async with self._database.transaction() as transaction:
             await transaction.insert(
                 "INSERT INTO operator (name, role, site_id, password_hash, must_change, created_at)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
-                (name, role, site_id, password_hash, int(must_change), at),
+                (name, role, _home(site_ids), password_hash, int(must_change), at),
             )
+            await _write_sites(transaction, name, site_ids)
+            await write(transaction, at, deed)
+
+    async def change(
+        self, name: str, role: str, site_ids: Collection[int] | None, at: int, deed: Deed
+    ) -> None:
+        """Set what an operator may do and where; `site_ids` None: every site."""
+        async with self._database.transaction() as transaction:
+            await transaction.run(
+                "UPDATE operator SET role = ?, site_id = ? WHERE name = ?",
+                (role, _home(site_ids), name),
+            )
+            await transaction.run("DELETE FROM operator_site WHERE operator = ?", (name,))
+            await _write_sites(transaction, name, site_ids)
             await write(transaction, at, deed)
 
     async def set_password(
@@ -135,3 +153,16 @@ class OperatorStore:
             await transaction.run(
                 "DELETE FROM operator_browser WHERE last_used_at < ?", (before_at,)
             )
+
+
+def _home(site_ids: Collection[int] | None) -> int | None:
+    return None if site_ids is None else min(site_ids)
+
+
+async def _write_sites(
+    transaction: Transaction, name: str, site_ids: Collection[int] | None
+) -> None:
+    await transaction.run_many(
+        "INSERT INTO operator_site (operator, site_id) VALUES (?, ?)",
+        [(name, site_id) for site_id in site_ids or ()],
+    )

@@ -46,7 +46,9 @@ async def lost_since(current: Path, backup: Path, made_at: int) -> Lost | None:
             await older.close()
         issued = newer.all(
             "SELECT COUNT(*) AS n, substr(serial, 1, instr(serial, '-') - 1) AS batch FROM voucher"
-            " WHERE issued_at > ? GROUP BY batch ORDER BY MIN(id)",
+            " WHERE issued_at > ?"
+            " AND batch_id NOT IN (SELECT id FROM batch WHERE kind = 'unfinished')"
+            " GROUP BY batch ORDER BY MIN(id)",
             (made_at,),
         )
         ended = newer.all(

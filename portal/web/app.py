@@ -28,7 +28,7 @@ from portal.web.arrivals import code_in_path, query_of
 from portal.web.complaints import ComplaintPages
 from portal.web.forms import Seals
 from portal.web.opennds import OpenndsDoor
-from portal.web.pages import SECURITY_HEADERS, Pages, redirect, without_codes
+from portal.web.pages import SECURITY_HEADERS, installed, redirect, without_codes
 from portal.web.resident import Resident, help_number
 from portal.web.screens import Screens
 from portal.web.text import Texts
@@ -109,7 +109,7 @@ def build(
         reception.vouches = opennds.vouches
     screens = Screens(
         reception=reception,
-        pages=Pages(),
+        pages=installed("resident"),
         seals=seals,
         backhaul=backhaul,
         retention_days=retention_days,

@@ -9,6 +9,7 @@ import hashlib
 import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
@@ -114,6 +115,16 @@ class Pages:
             status,
             headers={**SECURITY_HEADERS, "content-security-policy": policy, **(headers or {})},
         )
+
+
+@cache
+def installed(face: str) -> Pages:
+    """The pages of a face as they were installed, compiled at the first call.
+
+    They do not change while a program runs, and compiling them is most of a node's start. Raises
+    jinja2.TemplateError for a template that does not compile.
+    """
+    return Pages(face=face)
 
 
 def _hash(text: str) -> str:

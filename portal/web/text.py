@@ -13,6 +13,7 @@ Nothing is escaped here: the templates escape. Knows no request and no page.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import cache
 from gettext import c2py
 from pathlib import Path
 from string import Formatter
@@ -81,6 +82,16 @@ class Texts:
         What a phone asks for is a wish: it never is an error.
         """
         return self._translators.get(language or "", self._translators[DEFAULT_LANGUAGE])
+
+
+@cache
+def installed() -> Texts:
+    """The catalogues as they were installed, read at the first call.
+
+    They do not change while a program runs; whoever says one sentence need not read all again.
+    Raises CatalogueError as `Texts` does.
+    """
+    return Texts()
 
 
 class Translator:

@@ -139,7 +139,7 @@ class RunningNode:
                 env=environment(**settings),
             )
         assert self.process.stdout is not None
-        readable, _, _ = select.select([self.process.stdout], [], [], 30)
+        readable, _, _ = select.select([self.process.stdout], [], [], 120)
         self.ready = self.process.stdout.readline() if readable else ""
         assert self.ready.startswith("ready "), (directory / "node.log").read_text()
 

@@ -47,7 +47,7 @@ ENDLESS = 1_000_000
 RESENT_AFTER_S = 0.4
 RESENT_WHEN_YOUNGER_S = 20.0
 """A Start without a time of its own that comes 30 s after the Stop is a new session."""
-GIVE_UP_AFTER_S = 30
+GIVE_UP_AFTER_S = 120
 Usage = tuple[int, int, int]
 """Octets from the phone, octets to it, seconds."""
 NOTHING: Usage = (0, 0, 0)

@@ -9,6 +9,7 @@ fixed name), and there /bin/sh is BusyBox's, as on OpenWrt. Counters in its kern
 passed. Needs root, and the tools in TOOLS.
 """
 
+import functools
 import json
 import os
 import re
@@ -46,8 +47,8 @@ auth = "127.0.0.1:0"
 acct = "127.0.0.1:0"
 """
 
-# nft of Debian 12's openNDS and iptables of the same do not agree on some kernels (6.x): it makes
-# base chains with a priority that iptables-nft then refuses to share.
+# nft as openNDS 9 of Debian 12 uses it and iptables of the same do not agree on some kernels (6.x):
+# it makes base chains with a priority that iptables-nft then refuses to share.
 NFT = """#!/bin/sh
 left=$#
 while [ $left -gt 0 ]; do
@@ -141,12 +142,14 @@ http.server.ThreadingHTTPServer(("", 80), Handler).serve_forever()
 """
 
 
+@functools.cache
 def version() -> str:
-    """What `opennds -v` says, nothing where there is none."""
+    """The first number of this machine's openNDS, "" where there is none."""
     if shutil.which("opennds") is None:
         return ""
     said = subprocess.run(["opennds", "-v"], capture_output=True, text=True, check=False)
-    return (said.stdout + said.stderr).strip()
+    found = re.search(r"([0-9]+)\.[0-9]", said.stdout + said.stderr)
+    return found[1] if found else ""
 
 
 def missing() -> list[str]:
@@ -161,7 +164,7 @@ def missing() -> list[str]:
     return []
 
 
-def wait_until(is_so: Callable[[], object], within_s: float = 20.0, every_s: float = 0.2) -> None:
+def wait_until(is_so: Callable[[], object], within_s: float = 60.0, every_s: float = 0.2) -> None:
     """Look again and again until it is so."""
     deadline = time.monotonic() + within_s
     while not is_so():
@@ -240,6 +243,8 @@ class OpenndsVillage:
         (forwarding / "resolv.conf").write_text("nameserver 10.10.0.1\n")
         self.run_in("gw", "sysctl", "-qw", "net.ipv4.ip_forward=1")
         self._start("inet", sys.executable, "-c", SERVER)
+        # Something of the node that is not the portal.
+        self._start("node", sys.executable, "-c", SERVER)
         self._make_gateway()
         self._lease()
 
@@ -248,7 +253,10 @@ class OpenndsVillage:
         shutil.copytree("/etc", here / "etc", symlinks=True)
         for name in ("leases", "bin", "applets"):
             (here / name).mkdir()
-        for name, text in (("bin/nft", NFT), ("tally.nft", TALLY), ("lease.sh", LEASE)):
+        written = [("tally.nft", TALLY), ("lease.sh", LEASE)]
+        if version() == "9":
+            written.append(("bin/nft", NFT))
+        for name, text in written:
             (here / name).write_text(text)
             (here / name).chmod(0o755)
         busybox = shutil.which("busybox")
@@ -348,7 +356,8 @@ class OpenndsVillage:
             said = self.on_gateway("ndsctl", "json")
             return "client_list_length" in said
 
-        wait_until(has_told, 30)
+        # openNDS 10 takes a while to start: hundreds of calls of its shell library.
+        wait_until(has_told, 60)
         return said
 
     def on_gateway(self, *words: str) -> str:
@@ -398,14 +407,11 @@ class OpenndsVillage:
             *("--guest-net", "10.10.0.0/24"),
         )
         made = self.pesisir(
-            *("gateway", "config", "pos-1", "--version", "9", "--guest-if", "lan0"),
+            *("gateway", "config", "pos-1", "--version", version(), "--guest-if", "lan0"),
             *("--portal-url", PORTAL),
         )
         files = {file["name"]: file["text"] for file in made["files"]}
-        conf = files["opennds-debian.conf"]
-        conf = _replaced(conf, "binauth /usr/lib/pesisir/opennds-agent.sh", "binauth /mnt/agent.sh")
-        conf = _replaced(conf, "checkinterval 5", "checkinterval 1")
-        (self.directory / "etc" / "opennds" / "opennds.conf").write_text(conf)
+        self._configure(files)
         agent = files["opennds-agent.sh"]
         for old, new in (
             ("CHECK_S=5", "CHECK_S=1"),
@@ -416,6 +422,25 @@ class OpenndsVillage:
             agent = _replaced(agent, old, new)
         (self.directory / "agent.sh").write_text(agent)
         (self.directory / "agent.sh").chmod(0o700)
+
+    def _configure(self, files: dict[str, str]) -> None:
+        """The files where this openNDS reads them, looking every second and not every five."""
+        ours, here = "/usr/lib/pesisir/opennds-agent.sh", self.directory
+        if version() == "9":
+            conf = _replaced(
+                files["opennds-debian.conf"], f"binauth {ours}", "binauth /mnt/agent.sh"
+            )
+            conf = _replaced(conf, "checkinterval 5", "checkinterval 1")
+            (here / "etc" / "opennds" / "opennds.conf").write_text(conf)
+            return
+        conf = _replaced(files["opennds-debian-10.conf"], "checkinterval '5'", "checkinterval '1'")
+        conf = conf.replace(ours, "/mnt/agent.sh")
+        (here / "etc" / "config").mkdir(exist_ok=True)
+        (here / "etc" / "config" / "opennds").write_text(conf)
+        script = here / "custombinauth.sh"
+        script.write_text(_replaced(files["opennds-custombinauth.sh"], ours, "/mnt/agent.sh"))
+        script.chmod(0o755)
+        self.on_gateway("mount", "--bind", f"/mnt/{script.name}", f"/usr/lib/opennds/{script.name}")
 
     def start_node(self) -> None:
         """Start the node, and wait until it is ready."""
@@ -444,6 +469,11 @@ class OpenndsVillage:
         )
         status, _, target = said.partition(" ")
         return int(status or 0), target
+
+    def reaches_the_nodes_other_port(self) -> bool:
+        """Whether the phone gets anything of the node that is not the portal."""
+        said = self.run_in("phone", "curl", "-s", "-m", "3", "http://10.20.0.2/5", is_fine=False)
+        return bool(said)
 
     def download(self, octets: int, *, paced: bool = False) -> int:
         """How many octets of a download came; `paced`: 700 kB a second, as from far away."""

@@ -38,7 +38,7 @@ class Terminal:
         """All that was shown."""
         return _ESCAPES.sub("", self._shown.decode(errors="replace")).replace("\r\n", "\n")
 
-    def expect(self, *words: str, within_s: float = 30.0) -> str:
+    def expect(self, *words: str, within_s: float = 60.0) -> str:
         """Wait until one of these was shown after what was expected before; which one."""
         deadline = time.monotonic() + within_s
         while True:
@@ -65,7 +65,7 @@ class Terminal:
         """Ctrl-C."""
         self.process.send_signal(signal.SIGINT)
 
-    def end(self, within_s: float = 20.0) -> int:
+    def end(self, within_s: float = 60.0) -> int:
         """Wait for its end; the exit status."""
         deadline = time.monotonic() + within_s
         while self._read(max(0.0, deadline - time.monotonic())):

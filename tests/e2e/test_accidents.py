@@ -147,7 +147,7 @@ def process_with_few_rights(*words: str) -> Outcome:
         if shutil.which("setpriv") is None:
             pytest.skip("root may write everywhere, and there is no setpriv")
         command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120)
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 

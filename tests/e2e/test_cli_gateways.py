@@ -1,10 +1,12 @@
-"""Gateways at the command line: swapped counters, and cards a gateway cannot count."""
+"""Gateways at the command line: swapped counters, and cards a gateway cannot count, and
+configurations as they are printed."""
 
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.command import pesisir
+from tests.unit import router_grammar
 
 
 @pytest.fixture
@@ -44,3 +46,23 @@ def test_who_sets_up_a_gateway_that_counts_no_data_is_told(place: Path) -> None:
         " profile with a time quota."
     )
     assert pesisir(*issue, "jam", "--json", "--dir", place).json["vouchers"]
+
+
+def test_what_config_prints_can_be_loaded_as_it_is(place: Path) -> None:
+    """`gateway config NAME > /etc/chilli.conf` works; the rest are comments."""
+    add = ("gateway", "add", "pos-1", "--family", "coova", "--address", "10.1.0.1")
+    secret = pesisir(*add, "--json", "--dir", place).json["secret"]
+    config = ("gateway", "config", "pos-1", "--radius-host", "10.1.0.2", "--dir", place)
+    printed = pesisir(*config).out
+    assert router_grammar.chilli(printed)["radiussecret"] == [secret]
+    files = {one["name"]: one["text"] for one in pesisir(*config, "--json").json["files"]}
+    main, *others = files
+    assert printed.startswith(files[main]) and len(others) == 3
+    for name in others:
+        assert f"\n#| {name} (" in printed
+        assert pesisir(*config, "--file", name).out == files[name]
+    found = [line.removeprefix("#| ") for line in printed.splitlines() if line.startswith("#| ")]
+    assert "ipt -I INPUT -i" in "\n".join(found)
+    assert pesisir(*config, "--file", "chilli.conf").sentence() == (
+        f"The configuration of pos-1 has no file chilli.conf, only {', '.join(files)}."
+    )

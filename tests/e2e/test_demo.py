@@ -32,7 +32,7 @@ def test_stranger_gets_online_with_a_printed_code(tmp_path: Path) -> None:
         beside = re.search(r"^ +(\S*pesisir --dir .* session list) --open$", text, re.MULTILINE)
         assert beside is not None
         done = subprocess.run(
-            shlex.split(beside[1]), env=environment(), capture_output=True, text=True, timeout=30
+            shlex.split(beside[1]), env=environment(), capture_output=True, text=True, timeout=120
         )
         assert done.returncode == 0, done.stderr
 
@@ -151,7 +151,7 @@ def test_directory_of_a_real_node_is_never_touched(tmp_path: Path) -> None:
             env=environment(),
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
         )
         assert done.returncode == 1
         assert "demo" in done.stderr and done.stderr.count("\n") == 1, done.stderr
@@ -167,7 +167,7 @@ def test_second_demo_in_the_same_directory_is_refused(tmp_path: Path) -> None:
                 env=environment(),
                 capture_output=True,
                 text=True,
-                timeout=30,
+                timeout=120,
             )
             assert done.returncode == 1 and "Traceback" not in done.stderr
         assert pesisir(tmp_path, "voucher", "show", "A001-01")["state"] == "unused"

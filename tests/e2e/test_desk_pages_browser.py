@@ -199,7 +199,7 @@ def test_every_page_is_light_readable_and_touchable(chromium: Chromium, place: P
         octets.clear()
         page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
         page.goto(place.desk.desk_url + scene.path)
-        for _ in range(400):
+        for _ in range(6_000):
             # The size is told a moment after the page is there.
             if octets:
                 break

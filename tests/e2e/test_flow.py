@@ -264,7 +264,7 @@ def test_radius_that_never_answers_is_not_blamed_on_the_card(node: Running) -> N
     run(check)
 
 
-async def until(is_true: Callable[[], bool], within_s: float = 5) -> None:
+async def until(is_true: Callable[[], bool], within_s: float = 60) -> None:
     """Wait for something another process does."""
     async with asyncio.timeout(within_s):
         while not is_true():  # noqa: ASYNC110  nothing to be told by

@@ -11,10 +11,15 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from portal.store.db import FILE_NAME
 from tests.e2e.crowd import check_end, check_stored, crowd, make_directory
 from tests.e2e.node_process import Warm
 from tests.unit import ledger_check
+
+# Where a cut falls into the work is a matter of milliseconds.
+pytestmark = pytest.mark.alone
 
 KILLS = 50
 KILLED_AT_START_EVERY = 5

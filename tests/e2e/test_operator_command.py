@@ -48,10 +48,10 @@ class Visitor:
         if self.origin.scheme == "https":
             context = ssl._create_unverified_context()
             connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                host, port, timeout=20, context=context
+                host, port, timeout=60, context=context
             )
         else:
-            connection = http.client.HTTPConnection(host, port, timeout=20)
+            connection = http.client.HTTPConnection(host, port, timeout=60)
         try:
             headers = {"cookie": "; ".join(f"{k}={v}" for k, v in self.cookies.items())}
             if fields is not None:
@@ -160,6 +160,22 @@ def test_operators_are_added_and_removed_beside_a_running_node(
         assert (status, location.partition("?")[0]) == (303, "/operator/sign-in")
     listed = pesisir("operator", "list", "--dir", directory).out
     assert "sari" not in listed and "admin" in listed
+
+
+def test_a_role_and_its_sites_are_changed_with_a_reason(made: tuple[Path, dict[str, str]]) -> None:
+    directory, _ = made
+    pesisir("site", "add", "WAI", "Waisai", "--zone", "Asia/Jayapura", "--dir", directory)
+    words = ("operator", "add", "sari", "--role", "operator", "--site", "KMAL", "--site", "wai")
+    assert "KMAL, WAI" in pesisir(*words, "--dir", directory).out
+    change = ("operator", "set", "sari", "--reason", "pindah", "--dir", directory)
+    assert pesisir(*change, "--site", "WAI", "--json").json["sites"] == ["WAI"]
+    changed = pesisir(*change, "--role", "reviewer", "--json").json
+    assert (changed["role"], changed["site"]) == ("reviewer", "WAI"), "what is not named stays"
+    assert "sari is reviewer of: all." in pesisir(*change, "--all-sites").out
+    assert "Nothing would change" in pesisir(*change, "--all-sites").sentence()
+    assert "Nothing to change" in pesisir(*change).sentence(2)
+    change = ("operator", "set", "admin", "--reason", "x", "--dir", directory)
+    assert "last admin" in pesisir(*change, "--role", "reviewer").sentence()
 
 
 @pytest.mark.parametrize(

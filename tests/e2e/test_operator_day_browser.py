@@ -215,10 +215,10 @@ def test_with_scripts_the_outcome_comes_by_itself_and_the_asking_ends(
     page.goto(f"{place.desk_url}/operator/online")
     page.get_by_role("link", name=f"Putuskan {serial}").click()
     page.get_by_role("button", name="Putuskan sekarang").click()
-    expect(page.locator("#outcome")).to_contain_text("tetapi sesi belum putus", timeout=8_000)
+    expect(page.locator("#outcome")).to_contain_text("tetapi sesi belum putus", timeout=30_000)
     place.pass_time(5)
     gateway.end(f"{120 + 16:04x}", octets=5_000_000, cause=6)
-    expect(page.locator("#outcome")).to_contain_text("Sudah putus", timeout=8_000)
+    expect(page.locator("#outcome")).to_contain_text("Sudah putus", timeout=30_000)
     fetched = asked.count("fetch")
     assert 1 <= fetched <= 5
     page.wait_for_timeout(3_500)

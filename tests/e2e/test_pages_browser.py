@@ -247,7 +247,7 @@ def test_every_page_is_light_readable_and_touchable(
             requests.clear()
             octets.clear()
             page.reload()
-            for _ in range(400):
+            for _ in range(6_000):
                 # The size is told a moment after the page is there.
                 if octets:
                     break

@@ -88,7 +88,7 @@ class Question:
 
     def answer(self) -> Answer:
         """Wait for it."""
-        out, errors = self._process.communicate(timeout=10)
+        out, errors = self._process.communicate(timeout=60)
         seconds = time.monotonic() - self._begun_at
         _, received, text = out.partition("\nReceived ")
         if not received:

@@ -49,7 +49,7 @@ class Watch:
         for line in self.process.stdout:
             self.lines.append(line.rstrip("\n"))
 
-    def wait(self, words: str, within_s: float = 10.0) -> str:
+    def wait(self, words: str, within_s: float = 60.0) -> str:
         """The first line with these words, as soon as it is there."""
         deadline = time.monotonic() + within_s
         while True:
@@ -62,7 +62,7 @@ class Watch:
     def stop(self) -> int:
         if self.process.poll() is None:
             self.process.send_signal(2)
-        status = self.process.wait(10)
+        status = self.process.wait(60)
         self._reader.join(5)
         for stream in (self.process.stdout, self.process.stderr):
             assert stream is not None

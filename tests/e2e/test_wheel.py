@@ -10,17 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from portal.compiled import is_compiled
 from tests.e2e.command import SETTINGS, RunningNode, environment
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def run(*command: str | Path, cwd: Path) -> str:
+def run(*command: str | Path, cwd: Path, **more: str) -> str:
     """What a command prints; the test fails with its complaint when it does not succeed."""
     done = subprocess.run(
         list(map(str, command)),
         cwd=cwd,
-        env=environment(),
+        env=environment(**more),
         capture_output=True,
         text=True,
         timeout=120,
@@ -31,10 +32,11 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, made from the source archive as `python -m build` does by default."""
+    """The wheel for any machine, made from the source archive as `python -m build` does."""
     place = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", place, ROOT, cwd=place)
-    (found,) = place.glob("pesisir-*.whl")
+    build = (sys.executable, "-m", "build", "--no-isolation", "--outdir", place, ROOT)
+    run(*build, cwd=place, PESISIR_COMPILE="no")
+    (found,) = place.glob("pesisir-*-py3-none-any.whl")
     return found
 
 
@@ -83,7 +85,7 @@ def test_an_installed_wheel_makes_and_runs_a_node(program: Path, tmp_path: Path)
     run(program, "--dir", node, "gateway", "add", "pos-1", *gateway, cwd=tmp_path)
     assert "uamsecret" in run(program, "--dir", node, "gateway", "config", "pos-1", cwd=tmp_path)
     with RunningNode(node, program=[str(program)], cwd=tmp_path) as running:
-        connection = HTTPConnection(*running.address("http"), timeout=10)
+        connection = HTTPConnection(*running.address("http"), timeout=60)
         connection.request("GET", "/", headers={"Accept-Language": "id"})
         answer = connection.getresponse()
         page = answer.read().decode()
@@ -93,3 +95,21 @@ def test_an_installed_wheel_makes_and_runs_a_node(program: Path, tmp_path: Path)
             assert words in page
         assert running.stop() == 0
     assert "Traceback" not in (node / "node.log").read_text(encoding="utf-8")
+
+
+def test_a_compiled_wheel_is_for_machines_like_this_and_holds_both_forms(tmp_path: Path) -> None:
+    if not is_compiled():
+        pytest.skip("the hot path is not compiled here")
+    build = (sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT)
+    run(*build, cwd=tmp_path, PESISIR_COMPILE="yes")
+    (wheel,) = tmp_path.glob("pesisir-*.whl")
+    assert not wheel.name.endswith("-any.whl")
+    place = tmp_path / "installed"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(place)
+    assert (place / "portal" / "aaa.py").exists()
+    said = run(
+        *(sys.executable, "-c", "import portal.aaa; print(portal.aaa.__file__)"),
+        cwd=place,
+    )
+    assert said.startswith(str(place)) and said.strip().endswith(".so")

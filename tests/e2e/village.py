@@ -22,7 +22,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 from portal.practice import PracticeGateway
 from portal.practice_phone import Phone
 
-START_WITHIN_S = 30
+START_WITHIN_S = 120
 PESISIR = [sys.executable, "-c", "from portal.cli import main; main()"]
 
 
@@ -164,7 +164,7 @@ def _request(url: str, fields: dict[str, str] | None, follow: bool) -> Page:
     hops: list[str] = []
     while True:
         parts = urlsplit(url)
-        connection = HTTPConnection(parts.netloc, timeout=20)
+        connection = HTTPConnection(parts.netloc, timeout=60)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         headers = {"Accept": "text/html", "Accept-Language": "id"}
         if fields is None:
@@ -302,6 +302,6 @@ def make_directory(directory: Path) -> Path:
     return directory
 
 
-def run(test: Callable[[], Coroutine[Any, Any, None]], within_s: float = 60) -> None:
+def run(test: Callable[[], Coroutine[Any, Any, None]], within_s: float = 180) -> None:
     """Run one test, at most so long."""
     asyncio.run(asyncio.wait_for(test(), within_s))

@@ -15,7 +15,7 @@ from portal.store import db
 from portal.store.db import Database
 from portal.store.node import NodeStore
 from radius.nas import family_names
-from tests.unit.certificates import authority, server_certificate
+from tests.unit.certificates import DAY_S, Authority
 
 NAME = "wifi.kamal.example"
 NOW = 1_780_000_000
@@ -28,8 +28,10 @@ class Place:
         self.directory = directory
         self.rendered: dict[Any, dict[str, str]] = {}
         asyncio.run(self._fill())
-        names, key = authority(directory / "ca.pem")
-        server_certificate(directory / "node.pem", names, key, NAME, NOW, days=60)
+        authority = Authority()
+        issued = authority.issue(NAME, until_at=NOW + 60 * DAY_S)
+        (directory / "ca.pem").write_bytes(authority.pem)
+        (directory / "node.pem").write_bytes(issued.chain + issued.key)
         self.level_0 = self._settings('[http]\nlisten = "10.20.0.2:8080"\n')
         self.level_1 = self._settings(
             '[http]\nlisten = ["https://10.20.0.2:443", "10.20.0.2:80"]\n'

@@ -6,7 +6,7 @@ import pytest
 
 from portal import certificates
 from portal.certificates import Fault, announcement, is_announced, standing, trusted_until
-from tests.unit.paper import DAY_S, HOST, Authority, make_key, put
+from tests.unit.certificates import DAY_S, HOST, Authority, make_key, put
 
 NOW_AT = 1_795_233_600
 URL = f"https://{HOST}"

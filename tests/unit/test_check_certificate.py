@@ -8,7 +8,7 @@ import pytest
 
 from portal import check, control
 from portal.errors import UserError
-from tests.unit.paper import DAY_S, HOST, Authority, put
+from tests.unit.certificates import DAY_S, HOST, Authority, put
 
 NOW_AT = int(time.time())
 LEVEL_1 = f"""[http]

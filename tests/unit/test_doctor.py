@@ -1,8 +1,5 @@
 """The gateway doctor says what is right and wrong: real UDP gateways, each with one fault."""
 
-import ast
-import inspect
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic, sleep
@@ -10,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from portal import doctor_checks
 from portal.doctor import WATCHED_S, Report
-from portal.doctor_checks import NAMES
 from portal.doctor_evidence import Finding, State
 from portal.opennds_talk import agent_key, sign
 from portal.practice import PracticeGateway
@@ -78,7 +73,7 @@ def fix(place: Village, name: str, check: str) -> str:
 
 
 def until(place: Village, name: str, check: str, state: str) -> None:
-    give_up_s = monotonic() + 5
+    give_up_s = monotonic() + 30
     while (now := said(place, name, check))[0] != state:
         assert monotonic() < give_up_s, f"{check} is {now}, expected {state}"
         sleep(0.02)
@@ -468,7 +463,7 @@ def test_an_answer_to_disconnect_is_not_believed(
     gateway.start("0a01", serial, "02-00-00-00-00-01")
     assert said(v, "pos", "disconnect")[0] == "wait"
     v.do(v.node.online.disconnect(phone_session(v)))
-    give_up_s = monotonic() + 5
+    give_up_s = monotonic() + 30
     while v.node.disconnects.outcomes[-1].answer is None:
         assert monotonic() < give_up_s
         sleep(0.01)
@@ -559,43 +554,3 @@ def test_beginning_anew_forgets_what_was_seen(v: Village) -> None:
     look(v, name, begins_anew=True)
     assert said(v, name, "portal")[0] == "wait"
     assert phone.is_online and said(v, name, "secret")[0] == "ok"
-
-
-# --- words
-
-
-def findings_in_code() -> set[tuple[str, str]]:
-    """(check, sentence) of every Finding the checks can make, and their fixes as ("fix", name)."""
-    source = inspect.getsource(doctor_checks)
-    found: set[tuple[str, str]] = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Finding":
-            check = ast.literal_eval(node.args[0])
-            said = node.args[2]
-            for word in re.findall(r"'([a-z_]+)'", ast.unparse(said)):
-                found.add((check, word))
-            if len(node.args) > 4:
-                for word in re.findall(r"'([a-z_]+)'", ast.unparse(node.args[4])):
-                    found.add(("fix", word))
-    return found
-
-
-@pytest.mark.parametrize("language", ["id", "en"])
-def test_every_finding_and_fix_has_its_words(language: str) -> None:
-    t = Texts().translator(language)
-    texts = t._catalogue.texts
-    found = findings_in_code()
-    assert len(found) > 80
-    assert [
-        f"doctor.{check}.{said}" for check, said in found if f"doctor.{check}.{said}" not in texts
-    ] == []
-    known = {
-        key for key in texts if re.fullmatch(r"doctor\.(?:fix|" + "|".join(NAMES) + r")\..+", key)
-    }
-    # Named in variables and in a table.
-    assert known - {f"doctor.{check}.{said}" for check, said in found} <= {
-        *("doctor.fix.agent", "doctor.fix.agent_files"),
-        *("doctor.portal.signed", "doctor.portal.came", "doctor.clock.fast", "doctor.clock.slow"),
-    }
-    assert all(f"doctor.title.{check}" in texts for check in NAMES)
-    assert all(f"doctor.state.{state.value}" in texts for state in State)

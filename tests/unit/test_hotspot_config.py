@@ -78,10 +78,42 @@ def test_files_and_places_are_known_before_anything_is_rendered() -> None:
     assert gateway_config.versions("opennds") == ("10", "9", "11")
     names = {one.file: one.place for one in gateway_config.files("opennds", "9")}
     assert names["opennds-debian.conf"] == "/etc/opennds/opennds.conf"
-    assert "opennds-custombinauth.sh" not in names
+    assert not {"opennds-custombinauth.sh", "opennds-debian-10.conf"} & names.keys()
     for version in ("10", "11"):
-        later = {one.file for one in gateway_config.files("opennds", version)}
+        later = {one.file: one.place for one in gateway_config.files("opennds", version)}
         assert "opennds-custombinauth.sh" in later and "opennds-debian.conf" not in later
+        assert later["opennds-debian-10.conf"] == "/etc/config/opennds"
+
+
+@pytest.mark.parametrize("version", ["10", "11"])
+def test_opennds_10_shuts_out_the_node_and_not_the_internet(place: Place, version: str) -> None:
+    """It compiles `block to ADDRESS` to a rule for every address (seen on 10.2.0 and 10.3.1)."""
+    files = place.files("opennds", version)
+    for name in ("opennds.sh", "opennds-debian-10.conf"):
+        blocked = [line for line in lines_of(files[name]) if "authenticated_users 'block" in line]
+        assert [line.split("'")[1] for line in blocked] == ["block all to 10.20.0.2"], name
+    assert "option use_outdated_mhd '1'" in files["opennds-debian-10.conf"]
+    old = place.files("opennds", "9")
+    assert "authenticated_users 'block to 10.20.0.2'" in old["opennds.sh"]
+    assert "FirewallRule block to 10.20.0.2" in old["opennds-debian.conf"]
+
+
+def test_phones_behind_opennds_do_not_reach_the_routers_own_pages(
+    place: Place, tmp_path: Path
+) -> None:
+    for version in gateway_config.versions("opennds"):
+        script = place.files("opennds", version, options={"guest_if": "br-tamu"})["opennds.sh"]
+        found = re.search(r"nftables.d/pesisir.nft <<'EOF'\n(.*?)\nEOF\n", script, re.DOTALL)
+        assert found is not None
+        assert 'iifname "br-tamu" tcp dport { 22, 443 } reject' in found[1]
+        (tmp_path / "in.nft").write_text(f"table inet fw4 {{\n{found[1]}\n}}\n")
+        done = subprocess.run(
+            [tool("nft"), "--check", "--file", tmp_path / "in.nft"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0 or "Operation not permitted" in done.stderr, done.stderr
 
 
 def test_a_chilli_conf_holds_no_value_with_both_kinds_of_quotes(place: Place) -> None:
@@ -151,6 +183,58 @@ def test_coova_lets_phones_reach_the_portal_on_the_node_and_nothing_else(place: 
     for port in ("443", "80"):
         accept = f'ipt -I FORWARD -i "$IF" -d 10.20.0.2 -p tcp --dport {port} -j ACCEPT'
         assert lines.index(accept) > drop
+
+
+@pytest.mark.parametrize(
+    "told, target",
+    [
+        ("# ours\nnameserver 127.0.0.53\nnameserver 10.9.0.1\nnameserver 10.9.0.2\n", "10.9.0.1"),
+        ("nameserver 127.0.0.1\n", ""),
+        ("", ""),
+    ],
+)
+@pytest.mark.parametrize("has_dnsmasq", [True, False])
+def test_phones_behind_coova_have_names_before_dnsmasq_is_set_up(
+    place: Place, tmp_path: Path, has_dnsmasq: bool, told: str, target: str
+) -> None:
+    router = place.admin.guest_net(place.gateway("coova")).rpartition(".")[0] + ".1"
+    script = place.files("coova")["coova-ipup.sh"]
+    (tmp_path / "resolv.conf").write_text(told)
+    if has_dnsmasq:
+        (tmp_path / "pesisir.conf").write_text("")
+    for old, new in (
+        ("/etc/dnsmasq.d/pesisir.conf", "pesisir.conf"),
+        ("/tmp/resolv.conf.d/resolv.conf.auto", "none"),
+        ("/run/systemd/resolve/resolv.conf", "none"),
+        ("/etc/resolv.conf", "resolv.conf"),
+        ("/proc/sys/net/ipv4/ip_forward", "forwards"),
+        ("command -v ip6tables", "false"),
+    ):
+        assert old in script
+        script = script.replace(old, new)
+    done = subprocess.run(
+        ["sh", "-c", f'ipt() {{ echo "$@"; }}\n{script}'],
+        cwd=tmp_path,
+        env={"DEV": "/dev/tun0", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    names = router if has_dnsmasq or not target else target
+    rules = done.stdout.splitlines()
+    for protocol in ("udp", "tcp"):
+        turned = f"-I PREROUTING -t nat -i tun0 -p {protocol} --dport 53 -j DNAT"
+        assert f"{turned} --to-destination {names}" in rules
+        chain = "INPUT" if names == router else "FORWARD"
+        assert f"-I {chain} -i tun0 -d {names} -p {protocol} --dport 53 -j ACCEPT" in rules
+
+
+def test_an_older_coova_gets_no_word_it_does_not_know(place: Place) -> None:
+    assert gateway_config.versions("coova") == ("1.9", "1.6")
+    assert "captiveportalapi_uri" in chilli(place.files("coova", level="level 1")["coova.conf"])
+    old = place.files("coova", "1.6", "level 1")["coova.conf"]
+    assert "captiveportalapi_uri" not in chilli(old) and "from 1.9 on" in old
 
 
 def ask(port: int, name: str) -> tuple[int, list[str]]:
@@ -461,8 +545,8 @@ def test_opennds_has_a_key_of_its_own_and_announces_nothing(place: Place) -> Non
         assert (setup.options["fasremoteip"], setup.options["fasport"]) == ("10.20.0.2", "8080")
         assert setup.options.get("dhcp_default_url_enable") == (None if version == "9" else "0")
         agent = "/usr/lib/pesisir/opennds-agent.sh"
-        assert (setup.options["binauth"] == agent) == (version == "9")
-        assert ("custombinauth" in setup.options) == (version != "9")
+        assert (setup.options["binauth"] == agent) == (version != "11")
+        assert ("custombinauth" in setup.options) == (version == "11")
         assert "80" not in setup.lists.get("walledgarden_port_list", ())
 
 

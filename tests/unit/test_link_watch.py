@@ -33,6 +33,14 @@ class World:
         return asked
 
 
+async def until(is_so: Callable[[], bool]) -> None:
+    for _ in range(6_000):
+        if is_so():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it did not come to that within 30 s")
+
+
 def watch(world: World, heard_s: dict[int, float] | None = None, **more: Any) -> LinkWatch:
     backhaul = SimpleNamespace(state="up", looked_at=900, down_since=None)
     return LinkWatch(
@@ -158,11 +166,11 @@ def test_it_looks_by_itself_and_again_when_somebody_wants(monkeypatch: pytest.Mo
     async def story() -> None:
         found = watch(world)
         running = asyncio.create_task(found.run())
-        await asyncio.sleep(0.02)
+        await until(lambda: len(world.asked) >= 3)
         assert len(world.asked) == 3
+        world.at += 1
         found.want()
-        await asyncio.sleep(0.3)
-        assert len(world.asked) >= 6
+        await until(lambda: len(world.asked) >= 6)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
@@ -183,8 +191,7 @@ def test_a_fault_in_a_look_does_not_end_the_looking(monkeypatch: pytest.MonkeyPa
 
         monkeypatch.setattr(found, "look", broken)
         running = asyncio.create_task(found.run())
-        await asyncio.sleep(0.1)
-        assert calls > 2
+        await until(lambda: calls > 2)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 

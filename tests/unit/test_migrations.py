@@ -135,3 +135,35 @@ def test_the_audit_of_an_upgraded_database_cannot_be_changed(tmp_path: Path) -> 
         await database.close()
 
     asyncio.run(story())
+
+
+def test_an_upgrade_takes_whole_macs_out_of_the_audit(tmp_path: Path) -> None:
+    path = tmp_path / db.FILE_NAME
+    first_schema(path)
+    db.migrate(path, db.migrations()[:4])
+    connection = sqlite3.connect(path)
+    deeds = [
+        ("device.add", "02aabbccdd01", "", "Absen (lama) (attendance), kantor"),
+        ("device.remove", "02aabbccdd01", "rusak", "Absen (lama)"),
+        ("device.block", "**:**:**:**:dd:02", "x", ""),
+        ("voucher.issue", "A001", "", "12 x p"),
+    ]
+    connection.executemany(
+        "INSERT INTO audit (at, operator, action, site_id, object, reason, details)"
+        " VALUES (1, 'ani', ?, 1, ?, ?, ?)",
+        deeds,
+    )
+    connection.commit()
+    connection.close()
+    db.migrate(path)
+    connection = sqlite3.connect(path)
+    told = connection.execute("SELECT action, object, reason, details FROM audit").fetchall()
+    hidden = "**:**:**:**:dd:01"
+    assert told == [
+        ("device.add", "Absen (lama)", "", f"{hidden} (attendance), kantor"),
+        ("device.remove", "Absen (lama)", "rusak", hidden),
+        *deeds[2:],
+    ]
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        connection.execute("UPDATE audit SET reason = ''")
+    connection.close()

@@ -242,7 +242,7 @@ class Lab:
         (self.state / "pid").unlink(missing_ok=True)
 
 
-def wait_until(is_so: Callable[[], object], within_s: float = 15.0) -> None:
+def wait_until(is_so: Callable[[], object], within_s: float = 60.0) -> None:
     deadline = time.monotonic() + within_s
     while not is_so():
         assert time.monotonic() < deadline, "did not happen in time"

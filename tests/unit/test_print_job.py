@@ -2,6 +2,8 @@ import asyncio
 import io
 import json
 import os
+import resource
+import signal
 import stat
 import time
 from collections.abc import Awaitable, Callable
@@ -74,6 +76,12 @@ def command_line(pid: int) -> bytes:
         return b""
 
 
+def children_s() -> float:
+    """CPU seconds of the children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def work(count: int) -> Work:
     dealt = [
         {"serial": card.serial, "code": card.code, "url": card.url} for card in samples.cards(count)
@@ -110,7 +118,7 @@ def test_codes_are_on_no_command_line_and_the_node_goes_on(tmp_path: Path) -> No
         rig = Rig(tmp_path)
         job = rig.start(400)
         seen: list[int] = []
-        spent_s = time.process_time()
+        own_s, drawing_s = time.process_time(), children_s()
         lines: set[bytes] = set()
         while not job.is_over:
             await asyncio.sleep(0.01)
@@ -121,9 +129,10 @@ def test_codes_are_on_no_command_line_and_the_node_goes_on(tmp_path: Path) -> No
         assert len({done for done in seen if 0 < done < 400}) > 3
         lines.discard(b"")
         assert lines and not any(card.code.encode() in b"".join(lines) for card in samples.cards(3))
-        # Drawing takes two seconds and more of CPU; the node's own process spends next to none.
-        assert time.process_time() - spent_s < 0.5
         await rig.jobs.close()
+        # Drawing is left to the child: the node's own process looks on for a fraction of it.
+        own_s, drawing_s = time.process_time() - own_s, children_s() - drawing_s
+        assert own_s < drawing_s / 2
 
     asyncio.run(story())
 
@@ -179,10 +188,8 @@ def test_at_shutdown_the_child_ends_and_nothing_half_is_left(tmp_path: Path) -> 
         job = rig.start(5_000)
         await until(lambda: bool(rig.jobs._children))
         (child,) = rig.jobs._children
-        began_s = asyncio.get_running_loop().time()
         await rig.jobs.close()
-        assert asyncio.get_running_loop().time() - began_s < 3
-        assert child.returncode is not None
+        assert child.returncode == -signal.SIGKILL and job.done < 5_000
         with pytest.raises(ProcessLookupError):
             os.kill(child.pid, 0)
         assert job.state is State.FAILED and rig.files() == set()
@@ -236,7 +243,7 @@ def test_issuing_is_told_before_printing_and_one_child_works_at_a_time(tmp_path:
             await go_on.wait()
             return work(100)
 
-        slow, other = rig.begin(make, 100), rig.start(1_000)
+        slow, other = rig.begin(make, 100), rig.start(300)
         await asyncio.sleep(0)
         assert (slow.state, slow.done, slow.count) == (State.ISSUING, 50, 100)
         go_on.set()

@@ -117,6 +117,12 @@ class _Writer(aiosqlite.Connection):
         # aiosqlite gives this method no types.
         await self._execute(_write, self._conn, statements)  # type: ignore[no-untyped-call]
 
+    async def write_in_passing(self, statements: Sequence[Statement]) -> None:
+        """The same without waiting for the disk."""
+        await self._execute(  # type: ignore[no-untyped-call]
+            _write_in_passing, self._conn, statements
+        )
+
 
 def _write(connection: sqlite3.Connection, statements: Sequence[Statement]) -> None:
     try:
@@ -126,6 +132,14 @@ def _write(connection: sqlite3.Connection, statements: Sequence[Statement]) -> N
     except BaseException:
         connection.rollback()
         raise
+
+
+def _write_in_passing(connection: sqlite3.Connection, statements: Sequence[Statement]) -> None:
+    connection.execute("PRAGMA synchronous=NORMAL")
+    try:
+        _write(connection, statements)
+    finally:
+        connection.execute("PRAGMA synchronous=FULL")
 
 
 class Settler(Protocol):
@@ -251,6 +265,16 @@ class Database:
             is_committed = True
         finally:
             scribe.ended(is_committed)
+
+    async def write_in_passing(self, statements: Sequence[Statement]) -> None:
+        """One short transaction that survives the end of the program, but a power cut only together
+        with the next one that `write` or `transaction` committed: the log has them in order.
+
+        For a piece of something long, which makes nobody wait for the disk. It does not settle,
+        so it may touch no row that the settler writes.
+        """
+        async with self._lock:
+            await self._writer.write_in_passing(statements)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["Transaction"]:

@@ -15,7 +15,7 @@ try:
 except ImportError as error:
     raise UserError(
         "database.url names a PostgreSQL server and the driver is not installed;"
-        " install it with: pip install 'pesisir[hub]'"
+        " install the package asyncpg (pip install asyncpg)"
     ) from error
 
 CONNECTIONS = 8

@@ -60,6 +60,11 @@ async def site_of(console: Console, visit: Visit) -> SiteView:
     return site
 
 
+def moment(t: Translator, at: int | None, now: int, zone: ZoneInfo) -> str:
+    """When something was, where a heading says what."""
+    return t("review.never") if at is None else t.moment(at, now, zone)
+
+
 def until(t: Translator, at: int | None, now: int, zone: ZoneInfo) -> str:
     """Until when data goes, in words: "data sampai ..."."""
     return t("review.until_none") if at is None else t("review.until", at=t.moment(at, now, zone))

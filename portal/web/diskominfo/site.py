@@ -19,13 +19,14 @@ from portal.domain.coverage import (
 from portal.domain.hours import day_of, end_of_day
 from portal.errors import DeskError, UserError
 from portal.hub.review import Figures, SiteView
-from portal.web.diskominfo.console import Console, read_day, site_of, until
+from portal.web.diskominfo.console import Console, moment, read_day, site_of, until
 from portal.web.diskominfo.sites import KINDS, figures, verified
 from portal.web.operator.desk import Desk, Need, Page, Visit
 from portal.web.text import Translator
 
 PATH = "/review/site/{code}"
 DAYS = 7
+HEARD = (USED, IDLE, BACKHAUL_DOWN, CLOCK_DOUBTFUL)
 SIGNS = {
     USED: "\u25cf",
     IDLE: "\u25cb",
@@ -76,10 +77,9 @@ class _Site:
                 "kind": KINDS[site.state],
                 "state": visit.t(f"review.state.{site.state}"),
                 "until": until(visit.t, site.data_until_at, visit.now, site.zone),
+                "data_at": moment(visit.t, site.data_until_at, visit.now, site.zone),
                 "verified": verified(visit, site),
-                "seen": visit.t("review.never")
-                if site.last_seen_at is None
-                else visit.t.moment(site.last_seen_at, visit.now, visit.zone),
+                "seen": moment(visit.t, site.last_seen_at, visit.now, visit.zone),
                 "days": [
                     self._day(visit, site, day, by_day.get(day, []), sums.get(day, Figures()), last)
                     for day in (last - timedelta(days=n) for n in range(DAYS))
@@ -118,7 +118,8 @@ class _Site:
                 for state in STATES
                 if counted[state]
             ),
-            **figures(visit, sums),
+            # A day of which nothing was heard is a hole, and no quiet day.
+            **figures(visit, sums, is_known=any(hour.state in HEARD for hour in hours)),
         }
 
     def _hour(self, visit: Visit, site: SiteView, hour: Hour, sums: Figures) -> dict[str, object]:

@@ -2,8 +2,9 @@
 
 from starlette.responses import Response
 
+from portal.domain.hours import day_of
 from portal.hub.review import Figures, SiteView
-from portal.web.diskominfo.console import SITES, Console, until
+from portal.web.diskominfo.console import SITES, Console, moment, until
 from portal.web.operator.desk import Need, Page, Visit
 
 KINDS = {
@@ -16,6 +17,7 @@ KINDS = {
     "none": "low",
 }
 """A site's state -> the sign beside its words."""
+NOT_KNOWN = "\u2013"
 
 
 def pages(console: Console) -> list[Page]:
@@ -46,20 +48,20 @@ def pages(console: Console) -> list[Page]:
 
 def row(visit: Visit, site: SiteView) -> dict[str, object]:
     """A site as a line of the table."""
-    t = visit.t
+    t, data_at = visit.t, site.data_until_at
+    today = day_of(visit.now, site.zone)
+    is_today = data_at is not None and day_of(data_at, site.zone) == today
     return {
         "code": site.code,
         "name": site.name,
         "group": site.group,
         "kind": KINDS[site.state],
         "state": t(f"review.state.{site.state}"),
-        "seen": t("review.never")
-        if site.last_seen_at is None
-        else t.moment(site.last_seen_at, visit.now, visit.zone),
-        "until": until(t, site.data_until_at, visit.now, site.zone),
+        "seen": moment(t, site.last_seen_at, visit.now, visit.zone),
+        "until": moment(t, site.data_until_at, visit.now, site.zone),
         "verified": verified(visit, site),
         "alarms": site.alarms,
-        **figures(visit, site.today),
+        **figures(visit, site.today, is_known=is_today),
     }
 
 
@@ -71,9 +73,12 @@ def verified(visit: Visit, site: SiteView) -> str:
     return visit.t("review.verified", n=site.cosigned_size, at=at)
 
 
-def figures(visit: Visit, found: Figures) -> dict[str, str]:
-    """Sums in words, or that they are of too few people to be shown."""
+def figures(visit: Visit, found: Figures, *, is_known: bool) -> dict[str, str]:
+    """Sums in words; a dash where nothing has arrived, which is not the same as nothing used; or
+    that they are of too few people to be shown."""
     t = visit.t
+    if not is_known and not found.sessions and not found.octets:
+        return {"users": NOT_KNOWN, "sessions": NOT_KNOWN, "data": NOT_KNOWN}
     if found.is_hidden_from(visit.operator.role):
         few = t("review.few")
         return {"users": few, "sessions": few, "data": few}

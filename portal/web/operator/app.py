@@ -33,7 +33,7 @@ from portal.web.operator import help as help_page
 from portal.web.operator.desk import HOME, VILLAGE, Desk, Page
 from portal.web.operator.house import House
 from portal.web.operator.signins import SignIns
-from portal.web.pages import Pages, redirect, without_codes
+from portal.web.pages import installed, redirect, without_codes
 from portal.web.resident import help_number
 from portal.web.text import Texts
 
@@ -68,7 +68,7 @@ class DeskApp:
             admin=house.admin,
             operators=house.operators,
             sign_ins=SignIns(house.operators, elapsed_s=house.elapsed_s, random_token=random_token),
-            pages=Pages(face="operator"),
+            pages=installed("operator"),
             texts=texts,
             http=house.settings.http,
             now=house.now,

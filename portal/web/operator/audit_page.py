@@ -6,8 +6,8 @@ from urllib.parse import quote, urlencode
 
 from starlette.responses import Response
 
-from portal.audit import ACTIONS, COMMAND_LINE, PAGE, Line
-from portal.devices import KINDS, shown_mac
+from portal.audit import ACTIONS, BY_ITSELF, COMMAND_LINE, PAGE, Line
+from portal.devices import KINDS
 from portal.operators import ROLES
 from portal.web.operator import card_words
 from portal.web.operator.desk import Desk, Need, Page, Visit
@@ -16,8 +16,8 @@ from portal.web.operator.site import named
 from portal.web.text import Translator
 
 PATH = "/operator/audit"
+_BY = {COMMAND_LINE: "audit.command_line", BY_ITSELF: "audit.by_itself"}
 _LONGEST = 80
-_MAC = re.compile(r"[0-9a-f]{12}")
 _KIND = re.compile(r"\(([a-z]+)\)")
 _ANSWERS = re.compile(r"(?<=[:>] )(yes|no|changed)(?=;| ->|$)")
 
@@ -45,9 +45,9 @@ def pages(desk: Desk, house: House) -> list[Page]:
         site = None if line.site_id is None else house.admin.sites_by_id.get(line.site_id)
         return Shown(
             at=f"{t.short_date(line.at, visit.zone)} {t.time(line.at, visit.zone)}",
-            operator=t("audit.command_line") if line.operator == COMMAND_LINE else line.operator,
+            operator=t(_BY[line.operator]) if line.operator in _BY else line.operator,
             action=t(f"audit.{line.action}") if line.action in ACTIONS else line.action,
-            object=_object(line),
+            object=line.object,
             of_object=f"{PATH}?object={quote(line.object)}",
             site="" if site is None else site.name,
             reason=line.reason,
@@ -62,7 +62,7 @@ def pages(desk: Desk, house: House) -> list[Page]:
         operator = visit.query.get("operator", "").strip()[:_LONGEST]
         before = visit.query.get("before", "")
         before_id = int(before) if before.isdecimal() and len(before) < 16 else None
-        is_all = visit.operator.site_id is None and "site" not in visit.query
+        is_all = visit.operator.site_ids is None and "site" not in visit.query
         lines = await house.audit.lines(
             None if is_all else visit.site.id,
             before_id=before_id,
@@ -73,7 +73,7 @@ def pages(desk: Desk, house: House) -> list[Page]:
         kept = [
             (name, value) for name, value in (("object", object_), ("operator", operator)) if value
         ]
-        if not is_all and visit.operator.site_id is None:
+        if not is_all and visit.operator.site_ids is None:
             kept.append(("site", visit.site.code))
         older = None
         if len(lines) > PAGE:
@@ -89,7 +89,7 @@ def pages(desk: Desk, house: House) -> list[Page]:
                 "newest": f"{PATH}?{urlencode(kept)}" if before_id is not None else None,
                 "where": visit.t("me.all_sites") if is_all else visit.site.name,
                 "is_filtered": bool(object_ or operator),
-                "only_site": None if is_all or visit.operator.site_id else visit.site.code,
+                "only_site": None if is_all or visit.operator.site_ids else visit.site.code,
             },
         )
 
@@ -104,8 +104,8 @@ def in_words(t: Translator, action: str, details: str) -> str:
             said = named(t, details)
         case "voucher" | "session":
             return card_words.details(t, action, details)
-        case "operator" if details in ROLES:
-            said = t(f"role.{details}")
+        case "operator" if details.partition(":")[0] in ROLES:
+            said = " -> ".join(_duty(t, half) for half in details.split(" -> "))
         case "operator" if details == "-":
             said = t("audit.pin_removed")
         case "device":
@@ -115,10 +115,11 @@ def in_words(t: Translator, action: str, details: str) -> str:
     return said.replace(" -> ", " \u2192 ")
 
 
-def _object(line: Line) -> str:
-    """What it was done to; a MAC as people read it."""
-    is_mac = line.action.startswith("device.") and _MAC.fullmatch(line.object)
-    return shown_mac(line.object) if is_mac else line.object
+def _duty(t: Translator, details: str) -> str:
+    role, _, sites = details.partition(": ")
+    where = t("me.all_sites") if sites == "*" else sites
+    named_role = t(f"role.{role}") if role in ROLES else role
+    return f"{named_role}: {where}" if sites else named_role
 
 
 def _kind(t: Translator, kind: str) -> str:

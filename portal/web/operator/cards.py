@@ -109,7 +109,12 @@ class Cards:
             # Whose phone has which card is not for reviewers.
             return self._find(visit, text, [], slip=visit.t("cards.not_found", text=text))
         try:
-            found = await self._cards.vouchers.find_cards(text, visit.operator.site_id)
+            sites: list[int | None] = [*sorted(visit.operator.site_ids or ())]
+            found = [
+                card
+                for site_id in sites or [None]
+                for card in await self._cards.vouchers.find_cards(text, site_id)
+            ]
         except UserError as error:
             return self._find(visit, text, [], slip=self._said(visit, error))
         if len(found) == 1:

@@ -12,6 +12,8 @@ from portal.web.operator.desk import Desk, Need, NotHere, Page, Visit
 from portal.web.operator.house import House
 
 PATH = "/operator/people"
+_EVERY = "*"
+"""What the box for every site, now and later, sends."""
 
 
 def pages(desk: Desk, house: House) -> list[Page]:
@@ -21,6 +23,7 @@ def pages(desk: Desk, house: House) -> list[Page]:
         Page(PATH, people.list, Need.ADMIN),
         Page(PATH, people.add, Need.ADMIN, ("POST",)),
         Page(PATH + "/{name}", people.show, Need.ADMIN),
+        Page(PATH + "/{name}/role", people.change, Need.ADMIN, ("POST",)),
         Page(PATH + "/{name}/password", people.reset, Need.ADMIN, ("POST",)),
         Page(PATH + "/{name}/remove", people.remove, Need.ADMIN, ("POST",)),
     ]
@@ -43,33 +46,31 @@ class _People:
             {
                 "people": [self._shown(visit, one) for one in self._operators.all()],
                 "roles": [role for role in reversed(ROLES)],
-                "typed": {"name": "", "role": "operator", "at": visit.site.code, **visit.fields},
+                "typed": {"name": "", "role": "operator", **visit.fields},
+                "at": visit.lists.get("at", []) if visit.fields else [visit.site.code],
             },
             error=error,
         )
 
     def _shown(self, visit: Visit, one: Operator) -> dict[str, object]:
-        site = None if one.site_id is None else self._admin.sites_by_id[one.site_id]
+        names = [self._admin.sites_by_id[site_id].name for site_id in sorted(one.site_ids or ())]
         return {
             "name": one.name,
             "role": visit.t(f"role.{one.role}"),
-            "site": visit.t("me.all_sites") if site is None else site.name,
+            "site": ", ".join(names) or visit.t("me.all_sites"),
             "must_change": one.must_change,
             "since": visit.t.date(one.created_at, visit.zone),
         }
 
     async def add(self, visit: Visit) -> Response:
         """POST: one more operator."""
-        role, at = visit.fields.get("role", ""), visit.fields.get("at", "")
         name = visit.fields.get("name", "").strip().lower()
-        site = at if at and role != "admin" else None
-        if site is not None and site not in {one.code for one in visit.sites}:
-            raise NotHere
         earlier = self._given_before(visit)
         if earlier is not None:
             return earlier
         try:
-            password = await self._operators.add(name, role, site, visit.operator.name)
+            role, sites = _duty(visit)
+            password = await self._operators.add(name, role, sites, visit.operator.name)
         except DeskError as error:
             return self._list(visit, error)
         return self._given(visit, name, password)
@@ -85,8 +86,28 @@ class _People:
         return found
 
     def _show(self, visit: Visit, one: Operator, error: DeskError | None = None) -> Response:
-        values = {"one": self._shown(visit, one), "is_self": one.name == visit.operator.name}
+        typed = visit.fields if "role" in visit.fields else {}
+        codes = self._operators.codes_of(one) or [_EVERY]
+        values = {
+            "one": self._shown(visit, one),
+            "is_self": one.name == visit.operator.name,
+            "roles": [role for role in reversed(ROLES)],
+            "typed": {"role": one.role, "reason": "", **typed},
+            "at": visit.lists.get("at", []) if typed else codes,
+        }
         return self._desk.page(visit, "person", values, error=error)
+
+    async def change(self, visit: Visit) -> Response:
+        """POST: another role, other sites."""
+        one = self._asked(visit)
+        try:
+            role, sites = _duty(visit)
+            await self._operators.change(
+                one.name, role, sites, visit.fields.get("reason", ""), visit.operator.name
+            )
+        except DeskError as error:
+            return self._show(visit, one, error)
+        return self._desk.go(f"{PATH}/{one.name}", notice="operator_changed", name=one.name)
 
     async def reset(self, visit: Visit) -> Response:
         """POST: a new password for somebody who forgot theirs."""
@@ -117,3 +138,16 @@ class _People:
         except DeskError as error:
             return self._show(visit, one, error)
         return self._desk.go(PATH, notice="operator_removed", name=one.name)
+
+
+def _duty(visit: Visit) -> tuple[str, list[str]]:
+    """Role and sites as the form names them. That no site was ticked must not mean every one: who
+    works at all of them is told so in a box of its own."""
+    role, at = visit.fields.get("role", ""), visit.lists.get("at", [])
+    if role == "admin" or _EVERY in at:
+        return role, []
+    if not at:
+        raise DeskError("operator_no_site")
+    if not set(at) <= {one.code for one in visit.sites}:
+        raise NotHere
+    return role, at

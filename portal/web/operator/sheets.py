@@ -26,7 +26,7 @@ from portal.web.operator.card_desk import Slips, digits, serial_of
 from portal.web.operator.card_words import gives
 from portal.web.operator.desk import Desk, Need, NotHere, Page, Visit
 from portal.web.operator.house import House
-from portal.web.pages import Pages
+from portal.web.pages import installed
 
 HOME = "/operator/sheets"
 USUAL_COUNT = 40
@@ -57,7 +57,7 @@ class Sheets:
         self._desk = desk
         self._house = house
         self._batches = BatchStore(house.store)
-        self._pages = Pages(face="print")
+        self._pages = installed("print")
 
     def pages(self) -> list[Page]:
         """Every address of these pages."""

@@ -47,6 +47,7 @@ from radius.packet import (
 )
 from radius.password import hide
 from radius.server import Server
+from tests.unit import new_database
 from tests.unit.radius.rig import Outbox
 
 SECRET = "pantai-secret-0123456789"
@@ -77,7 +78,7 @@ class NodeRig:
         if not self._started:
             keys.write(self.directory, keys.make(os.urandom))
             self._started = True
-            db.migrate(self.directory / db.FILE_NAME)
+            new_database.create(self.directory / db.FILE_NAME)
         clocks = Clocks(lambda: self.at, lambda: self.elapsed_s, lambda: self.is_synchronised)
         found = settings.load(self.directory, environment or {})
         self.node = await Node.open(self.directory, found, clocks)

@@ -1,4 +1,4 @@
-"""Cards at the desk: giving, taking back, topping up, extending, revoking, replacing, finding."""
+"""Cards at the desk: giving, taking back, revoking, replacing, finding."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,57 +10,22 @@ import pytest
 from portal.card_finding import CardFinding
 from portal.door import Phone, Problem
 from portal.errors import DeskError
+from portal.store.db import Database
 from portal.store.restored import number_ahead
-from radius.packet import ACCESS_ACCEPT, CLASS, SERVICE_TYPE, integer_attribute
-from tests.unit.aaa.rig import START, STOP, NodeRig, octets_granted, play
-
-GW = "10.20.0.1"
-PHONE_A, PHONE_B = "02-AA-BB-CC-DD-01", "02-AA-BB-CC-DD-02"
-MAC_A = "02aabbccdd01"
-MB = 1_000_000
-DAY_S = 86_400
-
-
-def run(tmp_path: Path, story: Callable[[NodeRig], Awaitable[None]]) -> None:
-    play(tmp_path, story, GW)
-
-
-async def refusal(work: Awaitable[object]) -> str:
-    """The key of the sentence with which something is refused."""
-    with pytest.raises(DeskError) as caught:
-        await work
-    assert str(caught.value) != caught.value.key, "every refusal has a sentence"
-    return caught.value.key
-
-
-async def use(rig: NodeRig, code: str, octets: int, session: str, mac: str = PHONE_A) -> int:
-    """Log in, use so much in 60 s, leave; the octets the login was granted, 0 for any number."""
-    reply = await rig.access(GW, code, code, mac, acct_session_id=session)
-    assert reply is not None and reply.code == ACCESS_ACCEPT
-    value = reply.first[CLASS]
-    await rig.account(GW, START, session, mac=mac, ip="10.1.0.9", class_value=value)
-    await rig.account(
-        *(GW, STOP, session),
-        mac=mac,
-        class_value=value,
-        time_s=60,
-        input_octets=0,
-        output_octets=octets,
-        cause=4,
-    )
-    return octets_granted(reply) if reply.vendor(14559, 3) else 0
-
-
-async def is_let_in(rig: NodeRig, code: str, session: str, mac: str = PHONE_A) -> bool:
-    reply = await rig.access(GW, code, code, mac, acct_session_id=session)
-    assert reply is not None
-    return reply.code == ACCESS_ACCEPT
-
-
-async def deeds(rig: NodeRig, key: str) -> list[tuple[str, str, str, str]]:
-    lines = await rig.node.vouchers.history(key)
-    return [(one["operator"], one["action"], one["reason"], one["details"]) for one in lines]
-
+from radius.packet import SERVICE_TYPE, integer_attribute
+from tests.unit.aaa.cards_stage import (
+    DAY_S,
+    GW,
+    MAC_A,
+    MB,
+    PHONE_B,
+    deeds,
+    is_let_in,
+    refusal,
+    run,
+    use,
+)
+from tests.unit.aaa.rig import NodeRig
 
 # Giving
 
@@ -142,6 +107,75 @@ def test_cards_made_at_once_have_different_serials_and_codes(tmp_path: Path) -> 
     run(tmp_path, story)
 
 
+def test_a_large_batch_exists_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    async def story(rig: NodeRig) -> None:
+        await rig.cards("p")
+        cards = rig.node.vouchers
+        stored = rig.node.store.database
+        before = counts(stored)
+        seen: list[int] = []
+        is_begun = asyncio.Event()
+
+        def report(done: int, total: int) -> None:
+            seen.append(done)
+            is_begun.set()
+            if done == 150 and fails:
+                raise DeskError("csrf")
+
+        fails = True
+        with pytest.raises(DeskError):
+            await cards.issue("p", count=230, by="ani", report=report)
+        assert counts(stored) == before
+        fails = False
+        is_begun.clear()
+        making = asyncio.create_task(cards.issue("p", count=230, by="ani", report=report))
+        await is_begun.wait()
+        assert counts(stored)[1] > before[1]
+        # Nobody finds or revokes what is not there yet; one card is given meanwhile.
+        await cards.give("p", by="budi")
+        assert not any(one["serial"].startswith("A003") for one in await cards.listed())
+        assert await refusal(cards.revoke_batch("A003", "x", by="ani")) == "cards.unknown_batch"
+        made = await making
+        assert (made["batch"], len(made["vouchers"])) == ("A003", 230)
+        assert seen[-4:] == [50, 100, 150, 200]
+        assert await deeds(rig, "A003-230") == [("ani", "voucher.issue", "", "230 x p")]
+        assert await is_let_in(rig, made["vouchers"][229]["code"], "s1")
+        accounts = {cards.find(card["serial"]).account.id for card in made["vouchers"]}
+        assert len(accounts) == 230
+        assert counts(stored) == (before[0] + 2, before[1] + 231, before[2] + 231)
+
+    run(tmp_path, story)
+
+
+def test_what_a_power_cut_left_of_a_large_batch_is_removed_at_the_start(tmp_path: Path) -> None:
+    async def story(rig: NodeRig) -> None:
+        await rig.cards("p")
+        before = counts(rig.node.store.database)
+        is_begun = asyncio.Event()
+        making = asyncio.create_task(
+            rig.node.vouchers.issue("p", count=500, report=lambda done, total: is_begun.set())
+        )
+        await is_begun.wait()
+        assert counts(rig.node.store.database)[1] > before[1]
+        making.cancel()
+        await rig.restart()
+        assert counts(rig.node.store.database) == before
+        again = await rig.node.vouchers.issue("p", count=3)
+        assert again["batch"] == "A003", "the number of the lost batch is not used again"
+
+    run(tmp_path, story)
+
+
+def counts(database: Database) -> tuple[int, int, int]:
+    """Batches, cards and accounts that are stored."""
+    row = database.one(
+        "SELECT (SELECT COUNT(*) FROM batch), (SELECT COUNT(*) FROM voucher),"
+        " (SELECT COUNT(*) FROM account)"
+    )
+    assert row is not None
+    return tuple(row)
+
+
 def test_what_cannot_be_issued(tmp_path: Path) -> None:
     async def story(rig: NodeRig) -> None:
         await rig.cards("p")
@@ -187,231 +221,6 @@ def test_a_sheet_is_printed_again_unchanged_without_cards_that_people_may_hold(
         assert await refusal(cards.code_of(made[3][0])) == "cards.no_code"
         assert await refusal(cards.codes_of("Z999")) == "cards.unknown_batch"
         assert await refusal(cards.codes_of("buku")) == "cards.batch_name"
-
-    run(tmp_path, story)
-
-
-# Topping up
-
-
-def test_a_card_that_was_used_up_works_again_at_once(tmp_path: Path) -> None:
-    async def story(rig: NodeRig) -> None:
-        [(serial, code)] = await rig.cards("p", data_total="10MB")
-        assert await use(rig, code, 10 * MB, "s1") == 10 * MB
-        assert rig.show(serial)["state"] == "used_up"
-        assert not await is_let_in(rig, code, "s2")
-        shown = await rig.node.vouchers.top_up(
-            serial, octets=3 * MB, reason="tugas sekolah", by="ani"
-        )
-        assert shown["state"] == "active"
-        assert (shown["octets_used"], shown["octets_left"]) == (10 * MB, 3 * MB)
-        assert shown["credits"] == [{"day": "2026-11-18", "octets": 3 * MB, "seconds": 0}]
-        assert await use(rig, code, 1 * MB, "s3") == 3 * MB
-        await rig.restart()
-        assert await use(rig, code, 2 * MB, "s4") == 2 * MB
-        assert rig.show(serial)["state"] == "used_up"
-        assert (await deeds(rig, serial))[0] == ("ani", "voucher.top_up", "tugas sekolah", "+3MB")
-
-    run(tmp_path, story)
-
-
-def test_a_top_up_counts_today_this_week_and_this_month(tmp_path: Path) -> None:
-    async def story(rig: NodeRig) -> None:
-        [(serial, code)] = await rig.cards(
-            "p", data_day="10MB", data_week="100MB", data_month="200MB", time_day="1h"
-        )
-        await use(rig, code, 10 * MB, "s1")
-        await rig.node.vouchers.top_up(serial, octets=5 * MB, seconds=600, reason="rapat")
-        await rig.node.vouchers.top_up(serial, octets=1 * MB, reason="rapat lagi")
-
-        def left() -> dict[str, tuple[int, int | None]]:
-            return {
-                one["window"]: (
-                    one["octets_quota"] - one["octets_used"],
-                    None if one["seconds_quota"] is None else one["seconds_quota"],
-                )
-                for one in rig.show(serial)["windows"]
-            }
-
-        assert left() == {
-            "day": (6 * MB, 4200),
-            "week": (96 * MB, None),
-            "month": (196 * MB, None),
-        }
-        rig.sleep(DAY_S)
-        await rig.restart()
-        assert left() == {
-            "day": (10 * MB, 3600),
-            "week": (96 * MB, None),
-            "month": (196 * MB, None),
-        }
-        rig.sleep(14 * DAY_S)
-        assert left() == {
-            "day": (10 * MB, 3600),
-            "week": (100 * MB, None),
-            "month": (200 * MB, None),
-        }
-
-    run(tmp_path, story)
-
-
-def test_an_unused_card_keeps_its_top_up_over_a_restart_and_for_its_successor(
-    tmp_path: Path,
-) -> None:
-    async def story(rig: NodeRig) -> None:
-        [(serial, _)] = await rig.cards("p", data_total="10MB")
-        await rig.node.vouchers.top_up(serial, octets=5 * MB, reason="keluarga besar")
-        await rig.restart()
-        assert rig.show(serial)["octets_left"] == 15 * MB
-        issued = await rig.node.vouchers.replace([serial], "hilang", by="ani")
-        [new] = issued["vouchers"]
-        assert new["replaces"] == serial
-        shown = rig.show(new["serial"])
-        assert (shown["octets_left"], shown["replaces"]) == (15 * MB, serial)
-        assert rig.show(serial)["replaced_by"] == new["serial"]
-        await rig.restart()
-        assert await use(rig, new["code"], 1, "s1") == 15 * MB
-
-    run(tmp_path, story)
-
-
-def test_a_top_up_is_counted_once_when_the_card_leaves_memory_meanwhile(tmp_path: Path) -> None:
-    async def story(rig: NodeRig) -> None:
-        [(serial, code)] = await rig.cards("p", data_total="10MB", valid="30d")
-        await use(rig, code, 1 * MB, "s1")
-        accounts = rig.node.accounts
-        database = rig.node._database
-
-        class Away:
-            """Drops the account once the change is on disk, and reads it again."""
-
-            async def __aenter__(self) -> Any:
-                self.inner = real()
-                return await self.inner.__aenter__()
-
-            async def __aexit__(self, *error: Any) -> Any:
-                await self.inner.__aexit__(*error)
-                accounts._drop(rig.node.vouchers.find(serial).account.id)
-                assert rig.node.vouchers.find(serial).account.usage.credit_octets == 5 * MB
-
-        real = database.transaction
-        database.transaction = Away  # type: ignore[method-assign,assignment]
-        await rig.node.vouchers.top_up(serial, octets=5 * MB, reason="kurang")
-        database.transaction = real  # type: ignore[method-assign]
-        assert rig.show(serial)["octets_left"] == 14 * MB
-
-    run(tmp_path, story)
-
-
-def test_what_cannot_be_topped_up(tmp_path: Path) -> None:
-    async def story(rig: NodeRig) -> None:
-        [(serial, code), (dead, _)] = await rig.cards("p", 2, data_session="10MB", valid="1d")
-        cards = rig.node.vouchers
-
-        async def top_up(key: str = serial, reason: str = "kurang", **amounts: Any) -> str:
-            return await refusal(cards.top_up(key, reason=reason, **amounts))
-
-        assert await top_up() == "cards.top_up_nothing"
-        assert await top_up(octets=0, seconds=0) == "cards.top_up_nothing"
-        assert await top_up(octets=-1) == "cards.top_up_amount"
-        assert await top_up(seconds=36_501 * DAY_S) == "cards.top_up_amount"
-        assert await top_up(octets=1, reason="  ") == "cards.reason_missing"
-        assert await top_up(octets=1, reason="x" * 201) == "cards.reason_long"
-        assert await top_up("A999-01", octets=1) == "cards.unknown_serial"
-        assert await top_up("12345", octets=1) == "cards.unknown_code"
-        # A quota of each session is whole again with the next.
-        assert await top_up(octets=1) == "cards.top_up_no_data_quota"
-        assert await top_up(seconds=1) == "cards.top_up_no_time_quota"
-        await cards.revoke([dead], "rusak")
-        assert await top_up(dead, octets=1) == "cards.revoked"
-        await use(rig, code, 1, "s1")
-        rig.sleep(DAY_S)
-        assert await top_up(octets=1) == "cards.top_up_expired"
-        [(total, _)] = await rig.cards("q", data_total="1MB")
-        await cards.top_up(total, octets=10**15, reason="salah ketik")
-        assert await top_up(total, octets=1) == "cards.top_up_amount"
-        assert await deeds(rig, serial) == [("command line", "voucher.issue", "", "2 x p")]
-
-    run(tmp_path, story)
-
-
-# Extending
-
-
-def test_an_extension_begins_at_the_end_or_now_if_that_is_over(tmp_path: Path) -> None:
-    async def story(rig: NodeRig) -> None:
-        [(serial, code)] = await rig.cards("p", valid="7d")
-        cards = rig.node.vouchers
-        await use(rig, code, 1, "s1")
-        first = rig.node.now()
-        assert rig.show(serial)["expires_at"] == first + 7 * DAY_S
-        shown = await cards.extend(serial, seconds=2 * DAY_S, reason="sakit", by="ani")
-        assert shown["expires_at"] == first + 9 * DAY_S
-        rig.sleep(20 * DAY_S)
-        assert not await is_let_in(rig, code, "s2")
-        shown = await cards.extend(serial, seconds=DAY_S, reason="melaut", by="ani")
-        assert shown["expires_at"] == rig.node.now() + DAY_S
-        await rig.restart()
-        assert await is_let_in(rig, code, "s3")
-        assert rig.show(serial)["extra_valid_s"] == 14 * DAY_S
-        assert (await deeds(rig, serial))[0] == ("ani", "voucher.extend", "melaut", "+1d")
-
-    run(tmp_path, story)
-
-
-def test_an_unused_card_may_be_used_first_until_a_later_day(tmp_path: Path) -> None:
-    async def story(rig: NodeRig) -> None:
-        await rig.cards("p")
-        cards = rig.node.vouchers
-        [made] = (await cards.issue("p", use_before="2026-11-20"))["vouchers"]
-        serial, code = made["serial"], made["code"]
-        shown = await cards.extend(serial, seconds=2 * DAY_S, reason="libur", by="ani")
-        before = (await deeds(rig, serial))[0]
-        assert before == ("ani", "voucher.extend", "libur", "use before 2026-11-20 -> 2026-11-22")
-        midnight_at = shown["use_before_at"]
-        rig.sleep(midnight_at - rig.node.now() + 1)
-        assert not await is_let_in(rig, code, "s1")
-        assert rig.show(serial)["state"] == "expired"
-        shown = await cards.extend(serial, seconds=DAY_S, reason="libur lagi")
-        # Today, the 23rd, has a day left in any case.
-        assert shown["use_before_at"] == midnight_at + 2 * DAY_S
-        assert shown["state"] == "unused"
-        await rig.restart()
-        assert await is_let_in(rig, code, "s2")
-
-    run(tmp_path, story)
-
-
-def test_a_card_may_be_good_for_longer_before_it_is_used(tmp_path: Path) -> None:
-    async def story(rig: NodeRig) -> None:
-        [(serial, code)] = await rig.cards("p", valid="7d")
-        shown = await rig.node.vouchers.extend(serial, seconds=DAY_S, reason="hadiah")
-        assert shown["expires_at"] is None
-        await use(rig, code, 1, "s1")
-        assert rig.show(serial)["expires_at"] == rig.node.now() + 8 * DAY_S
-
-    run(tmp_path, story)
-
-
-def test_what_cannot_be_extended(tmp_path: Path) -> None:
-    async def story(rig: NodeRig) -> None:
-        [(endless, _)] = await rig.cards("p")
-        [(serial, _)] = await rig.cards("q", valid="7d")
-        cards = rig.node.vouchers
-
-        async def extend(key: str, seconds: int, reason: str = "lama") -> str:
-            return await refusal(cards.extend(key, seconds=seconds, reason=reason))
-
-        assert await extend(endless, DAY_S) == "cards.extend_endless"
-        assert await extend(serial, 0) == "cards.extend_amount"
-        assert await extend(serial, 36_501 * DAY_S) == "cards.extend_amount"
-        await cards.extend(serial, seconds=36_500 * DAY_S, reason="lama")
-        assert await extend(serial, 1) == "cards.extend_amount"
-        [made] = (await cards.issue("p", use_before="2026-11-20"))["vouchers"]
-        assert await extend(made["serial"], 36_500 * DAY_S) == "cards.extend_amount"
-        assert await extend(serial, 1, "") == "cards.reason_missing"
-        await cards.replace([serial], "hilang")
-        assert await extend(serial, 1) == "cards.replaced"
 
     run(tmp_path, story)
 

@@ -491,7 +491,10 @@ def test_a_ledger_begins_with_the_upgrade_and_says_from_when(tmp_path: Path) -> 
     """Sessions that ended before are not in it; what comes late for one counts from there."""
 
     async def story() -> None:
-        rig = NodeRig(tmp_path)
+        rig = await NodeRig(tmp_path).open()
+        await rig.close()
+        for file in rig.directory.glob(f"{db.FILE_NAME}*"):
+            file.unlink()
         old = [step for step in db.migrations() if step[0] < 10]
         path = rig.directory / db.FILE_NAME
         db.migrate(path, old)

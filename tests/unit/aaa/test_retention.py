@@ -43,3 +43,39 @@ def test_phone_and_address_are_erased_after_the_period_and_usage_stays(tmp_path:
         await rig.close()
 
     asyncio.run(story())
+
+
+def test_complaints_are_deleted_so_long_after_their_answer_and_the_audit_says_so(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        rig = await NodeRig(tmp_path).open({"PESISIR_PRIVACY_COMPLAINT_DAYS": "30"})
+        complaints = rig.node.complaints
+        site = next(iter(rig.node.admin.sites_by_id))
+        told = [
+            await complaints.add(
+                site,
+                category="slow",
+                words=words,
+                contact="",
+                serial=None,
+                client=None,
+                source=words,
+            )
+            for words in ("lambat", "lambat sekali", "masih lambat")
+        ]
+        await complaints.answer(told[0].id, site, "sudah", by="ani")
+        rig.sleep(20 * 86_400)
+        await complaints.answer(told[1].id, site, "sudah", by="ani")
+        rig.sleep(11 * 86_400)
+        await rig.node.retention.forget()
+        await rig.node.retention.forget()
+        # The first is gone; the second is too young, the third still waits.
+        assert [complaints.one(one.id) is None for one in told] == [True, False, False]
+        assert complaints.waiting([site])[0] == 1
+        lines = await rig.node.audit.lines(site, limit=50)
+        forgotten = [line for line in lines if line.action == "complaint.forget"]
+        assert [(line.operator, line.object) for line in forgotten] == [("the node", "1")]
+        await rig.close()
+
+    asyncio.run(story())

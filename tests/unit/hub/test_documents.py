@@ -85,6 +85,17 @@ def test_versions_are_chained_and_the_deed_is_on_record(tell: Tell) -> None:
     tell(story)
 
 
+def test_a_hub_that_was_put_back_publishes_above_what_nodes_hold(tell: Tell) -> None:
+    async def story(place: Office, node: WrittenNode) -> None:
+        await place.hub.documents.publish("blocked", "all", {}, by="sari", now=place.now)
+        held = [Held("blocked", "all", 5)]
+        assert await received(place, node, held=held) == []
+        await place.hub.documents.publish("blocked", "all", {}, by="sari", now=place.now)
+        assert await received(place, node, held=held) == [("blocked", "all", 7)]
+
+    tell(story)
+
+
 @pytest.mark.parametrize(
     ("name", "scope"),
     [("profiles", "site NIRGENDS"), ("profiles", "group Ü"), ("profiles", "x"), ("virus", "all")],

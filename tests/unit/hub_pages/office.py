@@ -9,7 +9,7 @@ hand.
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -52,15 +52,18 @@ class Office:
         self._owned = control.own(self.directory, "hub")
         self.hub: Hub
         self.service: HubService
-        hub_directories.make(
-            self.directory,
-            name="Diskominfo Uji",
-            zone=ZONE,
-            admin="pertama",
-            url="https://127.0.0.1",
-            database_url=database_url,
-            values={"http.listen": ["https://127.0.0.1:0", "127.0.0.1:0"]},
-        )
+        # In a thread: the caller's may have a loop of its own, as playwright's has.
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(
+                hub_directories.make,
+                self.directory,
+                name="Diskominfo Uji",
+                zone=ZONE,
+                admin="pertama",
+                url="https://127.0.0.1",
+                database_url=database_url,
+                values={"http.listen": ["https://127.0.0.1:0", "127.0.0.1:0"]},
+            ).result()
 
     def start(self) -> None:
         """Open the hub and listen."""

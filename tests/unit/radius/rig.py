@@ -36,7 +36,7 @@ from radius.server import Client, Clients, Exchange, Server
 SECRET = b"pantai-secret-0123456789"
 FENCE_ADDRESS = "127.0.0.250"
 FENCE = Client(999, "fence", ip_network(f"{FENCE_ADDRESS}/32"), b"fence-secret-0123456789")
-PATIENCE_S = 5.0
+PATIENCE_S = 30.0
 START = integer_attribute(ACCT_STATUS_TYPE, 1) + attribute(ACCT_SESSION_ID, b"81600001")
 """The attributes of an accounting Start."""
 

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyrad.dictionary import Dictionary
 
-from radius import shapes
 from radius.packet import (
     ACCESS_ACCEPT,
     ACCESS_REQUEST,
@@ -325,52 +324,3 @@ def test_a_disconnect_answer_without_message_authenticator_can_be_refused() -> N
     ack = answer_to(asked, DISCONNECT_ACK, b"", is_signed=False)
     with pytest.raises(PacketError, match="no Message-Authenticator"):
         verify_response(asked[4:20], ack, SECRET, require_message_authenticator=True)
-
-
-@given(
-    st.lists(
-        st.lists(st.tuples(st.integers(1, 6), st.binary(min_size=0, max_size=3)), max_size=5),
-        min_size=2,
-        max_size=12,
-    ),
-    st.binary(max_size=4),
-)
-def test_a_known_shape_reads_what_the_walk_reads(
-    packets: list[list[tuple[int, bytes]]], tail: bytes
-) -> None:
-    """Few types and short values, so that lengths meet and shapes nearly fit."""
-    shapes.KNOWN.clear()
-    for attributes in (*packets, *packets):
-        body = b"".join(bytes((kind, len(value) + 2)) + value for kind, value in attributes) + tail
-        raw = (
-            bytes((ACCOUNTING_REQUEST, 7)) + (20 + len(body)).to_bytes(2, "big") + bytes(16) + body
-        )
-        known = dict(shapes.KNOWN)
-        seen = _read(raw)
-        shapes.KNOWN.clear()
-        walked = _read(raw)
-        shapes.KNOWN.update(known)
-        _read(raw)
-        assert seen == walked
-
-
-def _read(raw: bytes) -> tuple[dict[int, bytes], int] | str:
-    try:
-        packet = parse(raw)
-    except PacketError as error:
-        return str(error)
-    return packet.first, packet._message_authenticator_at
-
-
-def test_shapes_are_bounded() -> None:
-    shapes.KNOWN.clear()
-    for length in range(1, 240):
-        for kind in range(1, 8):
-            parse(access_with(kind, length))
-    assert len(shapes.KNOWN) <= shapes.LENGTHS
-    assert max(map(len, shapes.KNOWN.values())) <= shapes.SHAPES_OF_A_LENGTH
-
-
-def access_with(kind: int, length: int) -> bytes:
-    body = bytes((kind, length + 2)) + bytes(length)
-    return bytes((ACCESS_REQUEST, 1)) + (20 + len(body)).to_bytes(2, "big") + bytes(16) + body

@@ -21,12 +21,12 @@ class TlsServer:
     """A server that answers as it is told, and counts connections and resumed sessions."""
 
     def __init__(self, directory: Path, answer: Answer, *, name: str = "localhost", days: int = 30):
-        self.authority_path = directory / "ca.pem"
-        issuer = certificates.authority(self.authority_path)
-        certificate = directory / "hub.pem"
-        certificates.server_certificate(certificate, *issuer, name, NOW, days=days)
+        self._issuer = certificates.Authority()
+        from_at, until_at = NOW - certificates.DAY_S, NOW + days * certificates.DAY_S
+        issued = self._issuer.issue(name, until_at=until_at, from_at=from_at)
+        certificates.put(directory, issued)
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.load_cert_chain(certificate)
+        self.context.load_cert_chain(directory / "cert.pem", directory / "key.pem")
         self.connections = 0
         self.resumed = 0
         outer = self
@@ -75,7 +75,7 @@ class TlsServer:
 
     @property
     def authority(self) -> str:
-        return self.authority_path.read_text("ascii")
+        return self._issuer.pem.decode("ascii")
 
     @property
     def url(self) -> str:

@@ -76,9 +76,8 @@ def refused(tmp_path: Path, why: str, **others: object) -> Unreachable:
 
 
 def test_another_authority_is_not_believed(tmp_path: Path) -> None:
-    other = tmp_path / "other.pem"
-    certificates.authority(other)
-    refused(tmp_path, "tls", authority=other.read_text("ascii"))
+    other = certificates.Authority().pem.decode("ascii")
+    refused(tmp_path, "tls", authority=other)
 
 
 def test_another_name_is_not_believed(tmp_path: Path) -> None:

@@ -89,9 +89,9 @@ async def add_operator(
 ) -> None:
     """An operator with the password PASSWORD, without the third of a second each hash takes."""
     admin = operators._admin
-    site_id = None if site is None or admin is None else admin.site(site).id
-    deed = Deed("test", "operator.add", site_id, name)
-    await operators._store.add(name, role, site_id, _HASH, must_change, operators._now(), deed)
+    site_ids = None if site is None or admin is None else {admin.site(site).id}
+    deed = Deed("test", "operator.add", min(site_ids or (0,)) or None, name)
+    await operators._store.add(name, role, site_ids, _HASH, must_change, operators._now(), deed)
     operators._by_name = {row["name"]: _read(row) for row in operators._store.operators()}
 
 

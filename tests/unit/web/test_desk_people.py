@@ -69,7 +69,7 @@ def test_a_bad_name_or_role_is_explained_and_what_was_typed_stays(
 ) -> None:
     kepala = place.enter("kepala")
     before = len(place.node.operators.all())
-    sent = {**form_of_people(kepala), "role": "operator", "at": "", **fields}
+    sent = {**form_of_people(kepala), "role": "operator", "at": "*", **fields}
     page = kepala.send(PEOPLE, sent)
     assert words in page.alert
     assert len(place.node.operators.all()) == before
@@ -81,7 +81,48 @@ def test_an_admin_is_always_for_every_site(place: Desk) -> None:
     kepala.submit(kepala.get(PEOPLE), name="wakil", role="admin", at="TANJUNG")
     assert place.node.operators.operator("wakil").site_id is None
     with pytest.raises(DeskError, match="leave the site out"):
-        place.do(place.node.operators.add("lain", "admin", "TANJUNG"))
+        place.do(place.node.operators.add("lain", "admin", ["TANJUNG"]))
+
+
+def test_somebody_works_at_two_sites_and_is_moved_to_one(place: Desk) -> None:
+    place.do(place.node.admin.add_site("SORONG", "WiFi Desa Sorong", "Asia/Jayapura"))
+    kepala = place.enter("kepala")
+    fields = form_of_people(kepala) | {"name": "keliling", "role": "operator", "at": ""}
+    page = kepala.send(PEOPLE, {key: value for key, value in fields.items() if key != "at"})
+    assert "Pilih lokasi kerjanya." in page.alert, "no site must not mean every site"
+    assert place.node.operators.find("keliling") is None
+    operators = place.node.operators
+    place.do(add_operator(operators, "keliling", "operator", "TANJUNG"))
+    place.do(operators.change("keliling", "operator", ["TANJUNG", "WAISAI"], "tambah", "kepala"))
+    assert place.last_deed()["details"] == "operator: TANJUNG -> operator: TANJUNG, WAISAI"
+    # Both are theirs, the third is not; so it is when they are read from the disk again.
+    place.do(add_operator(operators, "tamu", "reviewer", None))
+    person = place.enter("keliling")
+    home = person.get("/operator?site=WAISAI")
+    assert "Waisai" in home.text and "Sorong" not in home.text
+    assert "Tanjung" in person.get("/operator/me").text
+    kepala = place.enter("kepala")
+    page = kepala.get(f"{PEOPLE}/keliling")
+    assert page.html.count(" checked") == 3, "the role and both sites are ticked"
+    action = f"{PEOPLE}/keliling/role"
+    sent = {"csrf": kepala.csrf(), "role": "reviewer", "at": "WAISAI", "reason": ""}
+    assert "alasan" in kepala.send(action, sent).alert.lower()
+    assert kepala.send(action, sent | {"reason": "pindah"}).status == 303
+    assert "Peran peninjau Lokasi WiFi Desa Waisai" in kepala.get(f"{PEOPLE}/keliling").text
+    deed = place.last_deed()
+    assert (deed["action"], deed["reason"]) == ("operator.change", "pindah")
+    assert deed["details"] == "operator: TANJUNG, WAISAI -> reviewer: WAISAI"
+    assert "petugas: TANJUNG, WAISAI \u2192 peninjau: WAISAI" in kepala.get("/operator/audit").text
+    # At once, without a new sign-in.
+    assert "Tanjung" not in person.get("/operator").text
+    assert person.get("/operator/give").status == 403
+    assert "Tidak ada yang berubah" in kepala.send(action, sent | {"reason": "lagi"}).alert
+    own = kepala.send(f"{PEOPLE}/kepala/role", sent | {"reason": "saya"})
+    assert "admin lain" in own.alert
+    if operators.find("wakil") is not None:
+        place.do(operators.remove("wakil"))
+    with pytest.raises(DeskError, match="last admin"):
+        place.do(place.node.operators.change("kepala", "reviewer", [], "habis"))
 
 
 def test_a_forgotten_password_is_replaced(place: Desk) -> None:
@@ -127,7 +168,7 @@ def test_two_admins_adding_one_name_at_once_make_one(place: Desk) -> None:
     async def both() -> list[str]:
         async def one() -> str:
             try:
-                return await place.node.operators.add("kembar", "operator", "TANJUNG", "kepala")
+                return await place.node.operators.add("kembar", "operator", ["TANJUNG"], "kepala")
             except DeskError as error:
                 return error.key
 
@@ -234,7 +275,7 @@ def test_nobody_can_change_or_delete_a_line(place: Desk) -> None:
 def test_a_deed_that_fails_leaves_no_line(place: Desk) -> None:
     before = place.deeds()
     with pytest.raises(DeskError):
-        place.do(place.node.operators.add("sari", "operator", "TANJUNG"))
+        place.do(place.node.operators.add("sari", "operator", ["TANJUNG"]))
     assert place.deeds() == before
 
 

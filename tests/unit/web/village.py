@@ -26,6 +26,7 @@ from portal.practice import PracticeGateway
 from portal.practice_phone import Phone
 from portal.serve import Service
 from portal.store import db
+from tests.unit import new_database
 
 T = TypeVar("T")
 
@@ -86,7 +87,7 @@ class Village:
         self.do(self._start())
 
     async def _start(self) -> None:
-        db.migrate(self._directory / db.FILE_NAME)
+        new_database.create(self._directory / db.FILE_NAME)
         keys.write(self._directory, keys.make(os.urandom))
         clocks = Clocks(self.clock.read, self.clock.read, lambda: True)
         self.node = await Node.open(
