@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from portal.terminal import call, details, json_option, plural, show, when
+from portal.terminal import Command, call, details, json_option, plural, show, when
 
 STANDINGS = {
     "none": "no hub; this box gets one with: pesisir enrol FILE",
@@ -43,7 +43,7 @@ def standing_text(found: dict[str, Any]) -> str:
     return details(rows)
 
 
-@click.command("sync")
+@click.command("sync", cls=Command)
 @click.option("--status", "is_status", is_flag=True, help="Only say how the node stands.")
 @click.option(
     "--watch/--no-watch",

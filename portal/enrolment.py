@@ -249,7 +249,8 @@ def change_key(
     try:
         fresh = SigningKeys.read(beside)
     except FileNotFoundError:
-        fresh = SigningKeys(random_bytes(32), keys.exchange, keys.node_id)
+        former = (*keys.former, keys.public)
+        fresh = SigningKeys(random_bytes(32), keys.exchange, keys.node_id, former)
         fresh.write(beside)
     statement = key_statement(keys.node_id, keys.public, fresh.public)
     _ask(

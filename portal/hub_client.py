@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from portal import signed_requests, wire
@@ -178,10 +178,13 @@ class HubClient:
             if body or method in ("POST", "PUT"):
                 connection.putheader("Content-Length", str(len(body)))
             connection.endheaders(body or None)
+            connection.flush()
             response = connection.getresponse()
             found = response.read(most_octets + 1)
             if len(found) > most_octets:
                 raise Unreachable("long", f"the hub's answer is longer than {most_octets} octets")
+            if response.length:
+                raise http.client.IncompleteRead(found, response.length)
             if connection.session is not None:
                 self._sessions[is_timeless] = connection.session
             if response.will_close:
@@ -235,6 +238,7 @@ class _Connection(http.client.HTTPConnection):
         self.is_up = False
         """Whether the handshake was done."""
         self._hub = hub
+        self._unsent = bytearray()
         self._context = context
         self._read_timeout_s = timeouts[1]
         self._wanted_session = session
@@ -251,6 +255,15 @@ class _Connection(http.client.HTTPConnection):
         self.raw = self.sock
         self.sock.settimeout(self._read_timeout_s)
         self.is_up = True
+
+    def send(self, data: Any) -> None:
+        """Keep what is to be sent: headers and body go together, which spares a packet."""
+        self._unsent += data
+
+    def flush(self) -> None:
+        """Send what was kept."""
+        unsent, self._unsent = self._unsent, bytearray()
+        self.sock.sendall(unsent)
 
     def _ask_proxy(self, proxy: SplitResult) -> None:
         """Have the proxy connect to the hub (RFC 9110 9.3.6)."""

@@ -389,7 +389,7 @@ def run(directory: Path, settings: Settings) -> None:
         asyncio.run(serve(directory, settings, on_ready=ready))
 
 
-def call(directory: Path, command: str, **arguments: Any) -> Any:
+def call(directory: Path, command: str, /, **arguments: Any) -> Any:
     """Run a command of portal/hub_commands.py in the running hub of `directory`, or here.
 
     Raises UserError.

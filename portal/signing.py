@@ -35,6 +35,8 @@ class SigningKeys:
     """X25519 (RFC 7748): opens what was sealed for this box."""
     node_id: str
     """What the box is called for ever, from its first signing key, also after a change of keys."""
+    former: tuple[bytes, ...] = ()
+    """Public keys it signed with before, oldest first: what it signed then is still its own."""
 
     @classmethod
     def make(
@@ -53,7 +55,10 @@ class SigningKeys:
         try:
             found = json.loads(path.read_text(encoding="ascii"))
             keys = cls(
-                bytes.fromhex(found["seed"]), bytes.fromhex(found["exchange"]), found["node_id"]
+                bytes.fromhex(found["seed"]),
+                bytes.fromhex(found["exchange"]),
+                found["node_id"],
+                tuple(bytes.fromhex(key) for key in found.get("former", [])),
             )
         except FileNotFoundError:
             raise
@@ -76,6 +81,7 @@ class SigningKeys:
             "node_id": self.node_id,
             "seed": self.seed.hex(),
             "exchange": self.exchange.hex(),
+            "former": [key.hex() for key in self.former],
         }
         unfinished = directory / f"{FILE_NAME}.unfinished"
         with suppress(FileNotFoundError):
@@ -111,6 +117,13 @@ class SigningKeys:
     def key(self) -> note.Key:
         """By which the hub checks this node's notes."""
         return note.Key(ledger.node_key_name(self.node_id), note.ED25519, self.public)
+
+    @property
+    def known_keys(self) -> list[note.Key]:
+        """By which any note of this box can be checked, whenever it was signed; newest first."""
+        name = ledger.node_key_name(self.node_id)
+        publics = [self.public, *reversed(self.former)]
+        return [note.Key(name, note.ED25519, public) for public in publics]
 
     def sign(self, message: bytes) -> bytes:
         """An Ed25519 signature."""

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from portal import wire
@@ -56,6 +56,7 @@ class Clock(Protocol):
 
 _NOT_ABOUT_THE_LOG: Final = (
     wire.Problem.BEHIND,
+    wire.Problem.GAP,
     wire.Problem.PENDING,
     wire.Problem.UNKNOWN,
     wire.Problem.COUNTER,
@@ -98,6 +99,7 @@ class Sync:
         self._store = store
         self._ledger = ledger
         self._log = SentLog(ledger)
+        self._is_all = False
         self._policy = policy
         self._sealed = sealed
         self._clock = clock
@@ -225,6 +227,8 @@ class Sync:
 
     async def _round(self) -> Outcome:
         outcome = Outcome()
+        self._is_all = False
+        self._log.resent.clear()
         trust = self._trust()
         if trust is None:
             outcome.sentence = "this node has no hub; it gets one with: pesisir enrol"
@@ -254,7 +258,8 @@ class Sync:
                 trust.url,
                 trust.authority,
                 node_id=self._ledger.keys.node_id,
-                signer=self._ledger.keys.sign,
+                # The box may change its key while the way to the hub is kept.
+                signer=lambda message: self._ledger.keys.sign(message),
                 proxy=self._proxy,
             )
             self._client = (trust, client)
@@ -285,7 +290,7 @@ class Sync:
             covered,
             records,
             delta=delta,
-            proof=self._proof() if plan.is_proof_wanted else None,
+            proof=self._proof(head.epoch) if plan.is_proof_wanted else None,
         )
         checkpoint = message.checkpoint
         try:
@@ -299,15 +304,20 @@ class Sync:
         if answer is None:
             outcome.sentence = f"whoever answered with status {reply.status} is not the hub"
             return exchange.answered(self._state, sent, Answered(404, 0), head.size)
+        if answer.problem == wire.Problem.BEHIND and answer.lost is not None:
+            # Where the box has nothing of it, the hub goes on without.
+            self._is_all = not self._log.resend(answer.lost)
+            return Then(self._state, is_again=True)
         whole = self._log.cosigned(trust, checkpoint, answer.cosignature)
         if answer.cosignature is not None and whole is None:
             await self._keep_evidence("hub_lies", checkpoint, answer.cosignature)
+        # Of an epoch that is over the hub may have what this box has forgotten.
+        is_clipped = head.is_over and reply.status == 200
+        size = min(answer.size, head.size) if is_clipped else answer.size
         then = exchange.answered(
             self._state,
             sent,
-            Answered(
-                reply.status, answer.size, whole is not None, answer.problem, answer.interval_s
-            ),
+            Answered(reply.status, size, whole is not None, answer.problem, answer.interval_s),
             head.size,
             await self._log.judged(trust, answer.head),
             since_epoch_s=None
@@ -332,6 +342,9 @@ class Sync:
             outcome.records += len(records)
             outcome.documents += len(answer.documents)
             await self._policy.receive(answer.documents)
+        if head.is_over and then.state.standing == "well" and not then.is_again:
+            self._log.lost.discard(head.epoch)
+            return replace(then, is_again=True)
         return then
 
     def _message(
@@ -355,6 +368,7 @@ class Sync:
             refused=self._policy.refused(),
             delta=delta,
             proof=proof,
+            is_all=self._is_all,
         )
 
     async def _note(
@@ -410,35 +424,50 @@ class Sync:
         async with self._busy:
             for body in answers:
                 answer = _answer(Reply(200, body))
-                if answer is None or answer.head is None:
+                if answer is None:
                     continue
-                if await self._keep_head(trust, answer.head, answer.backed_up_size):
+                if await self._keep_carried(trust, answer):
                     outcome.exchanges += 1
                 outcome.documents += len(answer.documents)
                 await self._policy.receive(answer.documents)
         return outcome
 
-    async def _keep_head(self, trust: HubTrust, head: str, backed_up: int) -> bool:
-        """Keep a cosigned checkpoint of this node's own log; False for any other note."""
-        judged = await self._log.judged(trust, head)
-        if judged is None or not (judged.is_signed_by_us and judged.is_signed_by_hub):
+    async def _keep_carried(self, trust: HubTrust, answer: wire.Answer) -> bool:
+        """Keep the checkpoint that an answer cosigns; False where it does not, or another's."""
+        if answer.cosignature is None:
             return False
-        if not judged.is_known:
-            await self._keep_evidence("hub_lies", "", head)
-            return False
-        await self._ledger.store.keep_cosigned(
-            judged.epoch, judged.size, head, at=self._clock.now(), backed_up=backed_up
-        )
-        self._epoch = -1
-        return True
+        for log in await self._log.logs():
+            if not log.acked < answer.size <= log.size:
+                continue
+            tree = await self._log.tree(log.epoch, answer.size)
+            checkpoint = self._log.signed(log.node, log.epoch, tree)
+            whole = self._log.cosigned(trust, checkpoint, answer.cosignature)
+            if whole is not None:
+                await self._ledger.store.keep_cosigned(
+                    log.epoch,
+                    answer.size,
+                    whole,
+                    at=self._clock.now(),
+                    backed_up=answer.backed_up_size,
+                )
+                # The next exchange begins from what is stored now.
+                self._epoch = -1
+                return True
+        return False
 
-    def _proof(self) -> str | None:
-        newest = self._ledger.store.cosigned()
-        return None if newest is None else str(newest["note"])
+    def _proof(self, epoch: int) -> str | None:
+        """The newest checkpoint of an epoch that the hub has cosigned."""
+        notes = [
+            row["note"]
+            for row in self._ledger.store.cosigned_checkpoints()
+            if row["epoch"] == epoch
+        ]
+        return str(notes[-1]) if notes else None
 
     async def _go_on_after(self, answer: wire.Answer, sent: Sent) -> None:
         """An older disk is in this box: begin an epoch that names what the hub has seen last."""
-        is_fork = answer.problem == wire.Problem.FORK
+        # What the hub has of this epoch, or of later ones, is from a future that the box forgot.
+        is_fork = answer.problem in (wire.Problem.FORK, wire.Problem.EPOCH)
         within = sent.first <= answer.size <= sent.first + sent.count
         await self._ledger.open_epoch(
             answer.head,

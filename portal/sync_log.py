@@ -30,9 +30,13 @@ class SentLog:
 
     def __init__(self, ledger: Ledger):
         self._store = ledger.store
-        self._keys = ledger.keys
+        self._ledger = ledger
         self.given_up: set[int] = set()
         """Epochs that are over and of which the hub wants no more."""
+        self.lost: set[int] = set()
+        """Epochs that are over and of which the hub, which once had them, has lost records."""
+        self.resent: set[int] = set()
+        """Those of them that were sent again in this round."""
         self.known: tuple[int, merkle.Frontier] | None = None
         """The tree up to where the hub is, of an epoch."""
 
@@ -46,10 +50,12 @@ class SentLog:
         *over, newest = self._store.epochs()
         for row in over:
             size = row["size"] if row["void_from"] is None else row["void_from"]
-            is_ours = row["node"] == self._keys.node_id
-            if is_ours and row["acked"] < size and row["epoch"] not in self.given_up:
+            is_ours = row["node"] == self._ledger.keys.node_id
+            is_wanted = row["acked"] < size or row["epoch"] in self.lost
+            if is_ours and is_wanted and row["epoch"] not in self.given_up:
                 tree = await self.tree(row["epoch"], size)
-                found.append(Log(row["epoch"], row["node"], size, row["acked"], tree, is_over=True))
+                acked = min(row["acked"], size)
+                found.append(Log(row["epoch"], row["node"], size, acked, tree, is_over=True))
         head = self._store.head()
         if head is None or head.epoch != newest["epoch"]:
             raise RuntimeError("the ledger has no epoch; expected Ledger.begin before")
@@ -57,6 +63,18 @@ class SentLog:
             *found,
             Log(head.epoch, head.node, head.size, newest["acked"], head.frontier, is_over=False),
         ]
+
+    def resend(self, epoch: int) -> bool:
+        """Send an epoch that is over again, and those before it, as far as the hub has lost them;
+        False where all that there is has been sent in this round."""
+        ours = [
+            row["epoch"] for row in self._store.epochs() if row["node"] == self._ledger.keys.node_id
+        ]
+        wanted = {each for each in ours[:-1] if each <= epoch} - self.resent
+        self.lost |= wanted
+        self.resent |= wanted
+        self.given_up -= wanted
+        return bool(wanted)
 
     def records(self, epoch: int, first: int, most: int) -> list[tuple[bytes, bytes]]:
         """Records from `first` on, as many as one exchange carries; fewer where some are gone."""
@@ -85,7 +103,7 @@ class SentLog:
     def signed(self, node: str, epoch: int, tree: merkle.Frontier) -> str:
         checkpoint = note.Checkpoint(ledger.origin(node, epoch), tree.size, tree.root())
         text = note.checkpoint_text(checkpoint)
-        keys = self._keys
+        keys = self._ledger.keys
         return note.format_note(text, [note.sign_note(text, keys.key, keys.sign)])
 
     def cosigned(self, trust: HubTrust, checkpoint: str, line: str | None) -> str | None:
@@ -115,7 +133,9 @@ class SentLog:
         return Head(
             epoch=epoch,
             size=checkpoint.size,
-            is_signed_by_us=note.is_signed(parsed, self._keys.key, verify),
+            is_signed_by_us=any(
+                note.is_signed(parsed, key, verify) for key in self._ledger.keys.known_keys
+            ),
             is_signed_by_hub=note.cosigned_at(parsed, cosigner, verify) is not None,
             is_known=len(leaves) >= checkpoint.size
             and merkle.root(leaves[: checkpoint.size]) == checkpoint.root,

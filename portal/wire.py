@@ -111,6 +111,8 @@ class Exchange(msgspec.Struct, array_like=True, frozen=True):
     delta: Delta | None = None
     proof: str | None = None
     """The hub's own cosigned note, sent after the hub said `behind`."""
+    is_all: bool = False
+    """The node has nothing of the epochs that the hub named as `lost`."""
 
 
 class Answer(msgspec.Struct, array_like=True, frozen=True):
@@ -139,6 +141,9 @@ class Answer(msgspec.Struct, array_like=True, frozen=True):
     """One English sentence for the log and the operator."""
     head: str | None = None
     """The hub's newest cosigned note of this node, where `problem` needs it."""
+    lost: int | None = None
+    """With `behind`: an earlier epoch that the hub had cosigned further than it now goes. It has to
+    come before this one, or what is told twice could not be told from what is new."""
 
 
 class Backup(msgspec.Struct, array_like=True, frozen=True):

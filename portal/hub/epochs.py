@@ -28,10 +28,13 @@ class Epochs:
 
     async def look_at(
         self, transaction: HubTransaction, head: HubHead, records: Sequence[Record], now: int
-    ) -> None:
-        """Note the parent of a new epoch in its head, and raise what does not fit."""
+    ) -> int | None:
+        """Note the parent of a new epoch in its head, and raise what does not fit.
+
+        Returns the epoch before, when this hub has cosigned more of it than it has now.
+        """
         if not records or records[0].kind != Kind.EPOCH:
-            return
+            return None
         payload = records[0].payload
         parent = payload.get("parent") if isinstance(payload, Mapping) else None
         heads = await self._ledger.heads(transaction, head.node_id)
@@ -39,7 +42,7 @@ class Epochs:
         if parent is None:
             if before:
                 await self._rolled_back(transaction, head, before, None, None, now)
-            return
+            return None
         found = self._own(parent)
         if found is None:
             await self._alarms.raise_alarm(
@@ -51,13 +54,41 @@ class Epochs:
                 [Evidence("node", "parent", str(parent).encode())],
                 now,
             )
-            return
+            return None
         head.parent_node, head.parent_epoch, head.parent_size = found
         # The box that was replaced may have sent more than the office could bring back.
         if head.parent_node != head.node_id:
             heads = await self._ledger.heads(transaction, head.parent_node)
             before = [each for each in heads if each.size]
         await self._rolled_back(transaction, head, before, found, str(parent), now)
+        return await self._lost(transaction, head, before, str(parent), now)
+
+    async def _lost(
+        self,
+        transaction: HubTransaction,
+        head: HubHead,
+        before: Sequence[HubHead],
+        parent: str,
+        now: int,
+    ) -> int | None:
+        """The parent's epoch, when the hub lacks records of it that it has cosigned."""
+        epoch, size = head.parent_epoch, head.parent_size
+        if epoch is None or size is None or head.parent_node is None:
+            return None
+        has = sum(each.size for each in before if each.epoch == epoch)
+        if has >= size:
+            return None
+        await self._alarms.raise_alarm(
+            transaction,
+            head.parent_node,
+            Alarm.HUB_LOST_DATA,
+            f"{epoch}/{has}",
+            f"The hub had cosigned {size} records of epoch {epoch} and has {has}; it asks the node"
+            " for the others.",
+            [Evidence("hub", "lost checkpoint", parent.encode())],
+            now,
+        )
+        return epoch if head.parent_node == head.node_id else None
 
     def _own(self, parent: Any) -> tuple[str, int, int] | None:
         """(node, epoch, size) of a note that this hub has cosigned, None for any other."""

@@ -70,8 +70,12 @@ _STATUSES: dict[str | None, int] = {
 class RefusedError(Exception):
     """The exchange changes nothing in the log; the alarms raised meanwhile are kept."""
 
-    def __init__(self, problem: Problem, detail: str, size: int | None = None) -> None:
+    def __init__(
+        self, problem: Problem, detail: str, size: int | None = None, lost: int | None = None
+    ) -> None:
         super().__init__(detail)
+        self.lost = lost
+        """An earlier epoch that has to come first."""
         self.problem = problem
         self.size = size
         """Up to where both sides have the same, where that is less than the hub has."""
@@ -165,6 +169,7 @@ class Ingest:
                 raise RefusedError(
                     Problem.EPOCH,
                     f"Epoch {exchange.epoch} is over: the hub knows epoch {newest.epoch}.",
+                    await self._same(transaction, head, batch),
                 )
             if await self._is_behind(transaction, head, batch, now):
                 problem = RefusedError(
@@ -185,7 +190,10 @@ class Ingest:
             proof = known if problem.problem == Problem.EPOCH else (head.cosigned or known)
         answer = Answer(
             head.size if problem is None or problem.size is None else problem.size,
-            cosignature=None if cosigned is None else self._cosigner.line_of(cosigned),
+            # A node that has it already, and asks for news only, does not pay for it again.
+            cosignature=None
+            if cosigned is None or (not batch.records and exchange.acked_size == batch.end)
+            else self._cosigner.line_of(cosigned),
             documents=await self._documents.wanted_by(transaction, node_id, exchange, now),
             now_at=now,
             backed_up_size=head.backed_up_size,
@@ -194,8 +202,22 @@ class Ingest:
             problem=None if problem is None else problem.problem,
             detail="" if problem is None else str(problem),
             head=proof,
+            lost=None if problem is None else problem.lost,
         )
         return head, answer, head.size - size_before
+
+    async def _same(self, transaction: HubTransaction, head: HubHead, batch: Batch) -> int:
+        """Up to where the batch has the records that the hub has."""
+        end = min(head.size, batch.end)
+        if end <= batch.first:
+            return head.size
+        known = await self._ledger.leaves(transaction, head.node_id, head.epoch, batch.first, end)
+        same = 0
+        for ours, theirs in zip(known, batch.leaves, strict=False):
+            if ours != theirs:
+                break
+            same += 1
+        return batch.first + same
 
     # --- a hub that has lost records
 
@@ -274,7 +296,13 @@ class Ingest:
                 now,
             )
         if new:
-            await self._epochs.look_at(transaction, head, batch.records[-len(new) :], now)
+            lost = await self._epochs.look_at(transaction, head, batch.records[-len(new) :], now)
+            if lost is not None and not batch.exchange.is_all:
+                raise RefusedError(
+                    Problem.BEHIND,
+                    f"The hub has lost records of epoch {lost}; send them first.",
+                    lost=lost,
+                )
             await self._store(transaction, head, batch, len(new), now)
         elif size == 0:
             return None

@@ -3,8 +3,9 @@
 Parts: ``radius`` (throughput, latency, CPU and memory beside FreeRADIUS), ``growth`` (millions of
 stored sessions), ``evening`` (300 phones after a power cut, on a slow disk), ``writes`` (megabytes
 written a day), ``cards`` (10,000 cards issued and printed while RADIUS goes on), ``hub`` (records
-taken a second, reports over millions of sessions). Absolute figures go to the terminal;
-docs/performance.md gets the ratios, because only those mean something on another machine.
+taken a second, reports over millions of sessions), ``sync`` (octets on the way to the hub).
+Absolute figures go to the terminal; docs/performance.md gets the ratios, because only those mean
+something on another machine.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.bench import cards, evening, freeradius, growth, hub, report, writes
+from tests.bench import cards, evening, freeradius, growth, hub, report, sync, writes
 from tests.bench.report import Case, Median
 from tests.bench.targets import (
     Run,
@@ -111,6 +112,7 @@ PARTS: dict[str, Callable[[Path, bool], str]] = {
     "writes": writes.measure_writes,
     "cards": cards.measure_cards,
     "hub": hub.measure_hub,
+    "sync": sync.measure_sync,
 }
 
 

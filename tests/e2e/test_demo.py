@@ -4,10 +4,14 @@ import re
 import shlex
 import signal
 import socket
+import sqlite3
 import subprocess
+import time
+from contextlib import closing
 from pathlib import Path
 
 from portal.domain.voucher import is_well_formed
+from portal.store.db.either import HUB_FILE_NAME
 from tests.e2e.test_operator_command import Visitor
 from tests.e2e.village import PESISIR, Process, environment, get, pesisir, run, send
 
@@ -17,6 +21,20 @@ CARD = re.compile(r"^ +(\d{4} \d{4} \d{4}) +([A-Z]\d{3}-\d{2})$", re.MULTILINE)
 def cards(demo: Process) -> dict[str, str]:
     """The printed cards, code by serial."""
     return {serial: code for code, serial in CARD.findall("\n".join(demo.lines))}
+
+
+def at_hub(directory: Path, octets: int) -> bool:
+    """Whether the demo's hub knows of so many octets within half a minute, by itself."""
+    until_s = time.monotonic() + 30
+    while time.monotonic() < until_s:
+        with closing(sqlite3.connect(directory / "hub" / HUB_FILE_NAME)) as database:
+            found = database.execute(
+                "SELECT SUM(input_octets + output_octets), SUM(sessions) FROM site_day"
+            ).fetchone()
+        if found == (octets, 1):
+            return True
+        time.sleep(0.5)
+    return False
 
 
 def test_stranger_gets_online_with_a_printed_code(tmp_path: Path) -> None:
@@ -53,6 +71,8 @@ def test_stranger_gets_online_with_a_printed_code(tmp_path: Path) -> None:
         run(check)
         shown = pesisir(tmp_path / "demo", "voucher", "show", "A001-01")
         assert (shown["octets_used"], shown["state"]) == (20_000_000, "used_up")
+        assert re.search(r"Hub sign-in +dinas +password \S{12,}", text)
+        assert at_hub(tmp_path / "demo", 20_000_000)
     finally:
         status, seconds, errors = demo.stop()
     assert status == 0 and seconds < 10

@@ -1,6 +1,7 @@
 """Both databases behave alike behind the one interface."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from portal.store.db.either import (
     migrate_hub,
     open_hub_database,
 )
+from tests import postgres_server
 
 Work = Callable[[HubDatabase], Awaitable[None]]
 
@@ -117,3 +119,23 @@ def test_a_server_that_is_not_there_is_said_without_its_password(tmp_path: Path)
         asyncio.run(open_hub_database(tmp_path, url))
     assert "geheim" not in str(caught.value)
     assert str(caught.value).endswith(".")
+
+
+@pytest.mark.skipif(
+    postgres_server.missing() is not None and os.environ.get("CI") != "true",
+    reason="PostgreSQL is not installed",
+)
+def test_a_server_that_goes_away_is_unavailable_and_stores_nothing(tmp_path: Path) -> None:
+    async def whole() -> None:
+        with postgres_server.running() as url:
+            database = await open_hub_database(tmp_path, url)
+            async with database.transaction() as transaction:
+                await transaction.run("CREATE TABLE t (n BIGINT)")
+        with pytest.raises(StoreUnavailableError, match="cannot be used now"):
+            async with database.transaction() as transaction:
+                await transaction.run("INSERT INTO t (n) VALUES (1)")
+        with pytest.raises(StoreUnavailableError):
+            await database.all("SELECT n FROM t")
+        await database.close()
+
+    asyncio.run(whole())
