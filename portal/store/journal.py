@@ -15,9 +15,9 @@ import msgspec
 from portal.store.batch import BATCH_SQL, SESSION, Batch
 from portal.store.db import Database, Statement, Transaction
 
-SETTLE_AT_ROWS = 400
-"""Changed rows that are settled without waiting for the half minute: a few milliseconds of work, in
-which no commit can begin."""
+SETTLE_AT_ROWS = 1000
+"""Changed rows that are settled without waiting for the half minute: some milliseconds of work, in
+which no commit can begin. A session that begins and ends meanwhile is written once."""
 JOURNALED = ("sessions", "counters", "usage", "site_usage", "accounts", "devices")
 _SQL = dict(BATCH_SQL)
 _INSERT = "INSERT INTO journal (changes) VALUES (?)"

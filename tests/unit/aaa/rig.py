@@ -78,7 +78,9 @@ class NodeRig:
         if not self._started:
             keys.write(self.directory, keys.make(os.urandom))
             self._started = True
-            new_database.create(self.directory / db.FILE_NAME)
+            path = self.directory / db.FILE_NAME
+            if not path.exists():
+                new_database.create(path)
         clocks = Clocks(lambda: self.at, lambda: self.elapsed_s, lambda: self.is_synchronised)
         found = settings.load(self.directory, environment or {})
         self.node = await Node.open(self.directory, found, clocks)
