@@ -81,6 +81,8 @@ class Backhaul:
         self._dirty: list[tuple[int, int | None]] = []
         self._failures = 0
         self._failing_since: int | None = None
+        self.on_change: Callable[[str, int], None] = lambda state, at: None
+        """Called with `down`, `up` or, where nobody watched, `unknown`, and since when it is so."""
         self.looked_at: int | None = None
         """When a probe was last sent, None before the first and without probes."""
         self.is_known = False
@@ -130,6 +132,7 @@ class Backhaul:
         if down_since is not None:
             self._outages[-1] = (down_since, self._now())
             self._dirty.append(self._outages[-1])
+            self.on_change("up", self._now())
             log.warning("backhaul_up after_s=%d", self._now() - down_since)
             self._soon()
 
@@ -145,6 +148,7 @@ class Backhaul:
         ]
         self._outages.append((self._failing_since, None))
         self._dirty.append(self._outages[-1])
+        self.on_change("down", self._failing_since)
         log.warning("backhaul_down since=%d", self._failing_since)
         self._soon()
 
@@ -153,6 +157,7 @@ class Backhaul:
         if self.down_since is not None:
             self._outages[-1] = (self._outages[-1][0], max(at, self._outages[-1][0]))
             self._dirty.append(self._outages[-1])
+            self.on_change("unknown", self._outages[-1][1] or at)
 
     def collect(self, batch: Batch) -> Callable[[bool], None]:
         """Put unwritten outages into a batch; call the result with whether it was committed."""

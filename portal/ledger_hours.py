@@ -60,6 +60,10 @@ class Hours:
         self._online = online
         self._hour = now() // HOUR_S
         self._clock_state = self._state_of_clock()
+        backhaul.on_change = self._backhaul_changed
+
+    def _backhaul_changed(self, state: str, at: int) -> None:
+        self._ledger.append(Kind.WAN, {"state": state}, at=at)
 
     def booted(self, alive_at: int, loss: str | None) -> None:
         """The node has started. `alive_at`: when it was last known to run, 0 for the first time;

@@ -23,6 +23,8 @@ from portal.store.node import NodeStore
 log = logging.getLogger(__name__)
 
 DAY_S = 86_400
+CHECKPOINTS_S = 90 * DAY_S
+"""From then on one cosigned checkpoint a day is enough."""
 MONTH_DAYS = 31
 """So many months are over in any calendar."""
 STEP = 1_000
@@ -96,6 +98,7 @@ class Retention:
         pruned = await _all_steps(
             lambda: self._ledger.store.prune(rule, STEP, has_hub=self._has_hub)
         )
+        await self._ledger.store.thin_checkpoints(self._now() - CHECKPOINTS_S)
         self._pruned_before_at = rule.before_at
         return pruned
 

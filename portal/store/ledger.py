@@ -391,6 +391,17 @@ class LedgerStore:
             transaction.append(rule.erased("personal parts", len(keys), **_span(keys)))
         return len(keys)
 
+    async def thin_checkpoints(self, before_at: int) -> int:
+        """Keep of the older cosigned checkpoints the last of each day (UTC); return how many went.
+        A later one proves all that an earlier one did."""
+        async with self._database.transaction() as transaction:
+            return await transaction.run(
+                "DELETE FROM checkpoint WHERE kept_at < ? AND EXISTS (SELECT 1 FROM checkpoint AS c"
+                " WHERE c.epoch = checkpoint.epoch AND c.size > checkpoint.size"
+                " AND c.kept_at / 86400 = checkpoint.kept_at / 86400)",
+                (before_at,),
+            )
+
     async def prune(self, rule: Rule, step: int, *, has_hub: bool) -> int:
         """Drop the bodies of at most `step` usage and health records, of which the hash stays;
         return of how many. With a hub only what is in its own backup."""

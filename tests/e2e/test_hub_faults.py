@@ -6,6 +6,7 @@ has a number of its own, and says it as its octets: the hub must have each once.
 """
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -425,6 +426,8 @@ class World:
         if self.image is not None and self.rng.random() < 0.5:
             await broken_off(self.village.exchange(), self.some_s())
             await self.village.put_back(self.place / "image")
+            # What had arrived might still be stored while the hub is asked what it has.
+            await asyncio.to_thread(self.hub.restart)
             forgotten = set(self.in_node) - set(self.image)
             self.only_at_hub += [n for n in self.hub.sessions() if n in forgotten]
             self.in_node = list(self.image)
@@ -482,7 +485,8 @@ class World:
 
 def test_300_random_faults_leave_the_hubs_totals_as_the_nodes(tmp_path: Path) -> None:
     async def story(village: VillageRig, hub: HubRig) -> None:
-        seed = random.randrange(10**6)
+        # As with hypothesis: CI takes the same ones every time, other runs look further.
+        seed = 91 if os.environ.get("CI") == "true" else random.randrange(10**6)
         world = World(village, hub, random.Random(seed), tmp_path)
         for trial in range(300):
             try:

@@ -4,8 +4,10 @@ of its own and plain sums."""
 import json
 import sqlite3
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from portal.domain import merkle
 from portal.domain.ledger import (
@@ -117,7 +119,40 @@ def day_totals(path: Path) -> dict[tuple[int, int], DayTotal]:
     return totals
 
 
+def check_days(path: Path) -> None:
+    """The total of a day that was told is the sum of the day's records, with no body pruned."""
+    zones = {row["id"]: ZoneInfo(row["zone"]) for row in read(path, "SELECT * FROM site")}
+    void = {row["epoch"]: row["void_from"] for row in read(path, "SELECT * FROM ledger_epoch")}
+    sums: dict[tuple[int, int], Counter[str]] = {}
+    names: dict[tuple[int, int], set[bytes]] = {}
+    for row in read(path, "SELECT * FROM ledger WHERE kind IN (1, 2)"):
+        if void[row["epoch"]] is not None and row["seq"] >= void[row["epoch"]]:
+            continue
+        usage = decode(row["public"]).payload
+        assert isinstance(usage, Usage)
+        day = datetime.fromtimestamp(row["at"], zones[row["site"]]).date().toordinal()
+        of_day = sums.setdefault((row["site"], day), Counter())
+        of_day["sessions"] += usage.flags & 1
+        of_day["input_octets"] += usage.input_octets
+        of_day["output_octets"] += usage.output_octets
+        of_day["seconds"] += usage.duration_s
+        names.setdefault((row["site"], day), set()).add(usage.pseudonym)
+    days = read(path, "SELECT site, day, MIN (is_told) AS is_told FROM ledger_day GROUP BY 1, 2")
+    assert {(row["site"], row["day"]) for row in days} == sums.keys()
+    totals = day_totals(path)
+    for row in days:
+        if not row["is_told"]:
+            continue
+        key = (row["site"], row["day"])
+        total = totals[key]
+        for name, amount in sums[key].items():
+            assert getattr(total, name) == amount, (key, name)
+        assert total.users == len(names[key] - {bytes(10)})
+        assert bool(total.sessions) <= total.peak
+
+
 def check(path: Path) -> int:
     """All of it."""
     check_tree(path)
+    check_days(path)
     return check_sessions(path)

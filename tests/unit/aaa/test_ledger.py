@@ -6,6 +6,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from portal.domain.ledger import DayTotal, Flag, Kind, LedgerError, Record, Usage
@@ -135,6 +136,30 @@ def test_a_day_s_usage_is_in_its_day_and_its_total_is_the_sum_of_its_records(
         assert totals[1, today + 1].output_octets == 500
         assert totals[1, today + 1].sessions == 0 and totals[1, today + 1].users == 1
         assert len(await records(rig, Kind.DAY_TOTAL)) == 2
+        await rig.close()
+
+    asyncio.run(story())
+
+
+def test_a_day_that_ended_while_the_node_was_off_gets_its_usage(tmp_path: Path) -> None:
+    async def story() -> None:
+        rig = await NodeRig(tmp_path, at=BEFORE_MIDNIGHT).open()
+        await rig.gateway("pos-1", GATEWAY)
+        ((serial, _),) = await rig.cards("p")
+        await session(rig, serial, "s1", START)
+        rig.sleep(60)
+        await session(rig, serial, "s1", INTERIM, time_s=60, input_octets=1, output_octets=1)
+        rig.sleep(600)
+        await rig.restart()
+        await rig.node.hours.look()
+        [(cut, piece)] = await usages(rig)
+        assert (cut.kind, cut.at) == (Kind.SLICE, BEFORE_MIDNIGHT + 60)
+        assert piece.duration_s == 60
+        # What is reported today before the first look is today's.
+        await rig.restart()
+        await session(rig, serial, "s1", INTERIM, time_s=700, input_octets=9, output_octets=1)
+        await rig.node.hours.look()
+        assert len(await usages(rig)) == 1
         await rig.close()
 
     asyncio.run(story())
@@ -314,6 +339,15 @@ def test_every_hour_says_how_the_node_is(tmp_path: Path) -> None:
         assert health["free_octets"] > 0 and health["database_octets"] > 0
         head = rig.node.ledger.store.head()
         assert head is not None and 0 < health["backlog"] < head.size
+        wan = [(record.at, record.payload) for record, _ in await records(rig, Kind.WAN)]
+        up_at = START_AT + HOUR_S // 2
+        assert wan == [(START_AT, {"state": "down"}), (up_at, {"state": "up"})]
+        for _ in range(3):
+            rig.node.backhaul._fails(rig.node.now())
+        await rig.node.commit.now()
+        await rig.restart()
+        [*_, (last, _)] = await records(rig, Kind.WAN)
+        assert last.payload == {"state": "unknown"}
 
     play(tmp_path, story, GATEWAY)
 
@@ -426,7 +460,8 @@ def test_bodies_are_pruned_when_they_are_old_and_with_a_hub_only_when_it_has_the
         await rig.node.hours.tell_days()
         store = rig.node.ledger.store
         seqs = [record.seq for record, _ in await records(rig, Kind.SESSION)]
-        await store.keep_cosigned(0, seqs[3] + 1, "note", at=0, backed_up=seqs[1] + 1)
+        for size in (3, 4, seqs[3] + 1):
+            await store.keep_cosigned(0, size, "note", at=START_AT + size, backed_up=seqs[1] + 1)
         rig.sleep(390 * DAY_S)
         await rig.node.retention.forget()
         path = await rig.settled()
@@ -436,6 +471,7 @@ def test_bodies_are_pruned_when_they_are_old_and_with_a_hub_only_when_it_has_the
         ledger_check.check_tree(await rig.settled())
         left = [r.seq for r, _ in ledger_check.records_of(path) if r.kind == Kind.SESSION]
         assert left == (seqs[2:] if has_hub else [])
+        assert [row["size"] for row in store.cosigned_checkpoints()] == [seqs[3] + 1]
         assert len(ledger_check.day_totals(path)) == 1
         database = rig.node.store.database
         for sql in (
@@ -455,7 +491,10 @@ def test_a_ledger_begins_with_the_upgrade_and_says_from_when(tmp_path: Path) -> 
     """Sessions that ended before are not in it; what comes late for one counts from there."""
 
     async def story() -> None:
-        rig = NodeRig(tmp_path)
+        rig = await NodeRig(tmp_path).open()
+        await rig.close()
+        for file in rig.directory.glob(f"{db.FILE_NAME}*"):
+            file.unlink()
         old = [step for step in db.migrations() if step[0] < 10]
         path = rig.directory / db.FILE_NAME
         db.migrate(path, old)
@@ -470,21 +509,34 @@ def test_a_ledger_begins_with_the_upgrade_and_says_from_when(tmp_path: Path) -> 
         await database.write(
             [(columns, ((7, "s7", at, at + 60, at + 60), (8, "s8", at, at, None)))]
         )
+        # The power was cut before the last two were in their table.
+        rows = [
+            (
+                *(number, None, 1, 1, f"s{number}", None, None, False, at),
+                *(None, None, at + 60, ended_at, None, False, False),
+                *(10, 20, 60, 0, 0, 60, None, 0, 0),
+            )
+            for number, ended_at in ((9, at + 60), (10, None))
+        ]
+        changes = msgspec.msgpack.encode({"sessions": rows})
+        await database.write([("INSERT INTO journal (changes) VALUES (?)", ((changes,),))])
         await database.close()
         db.migrate(path)
         await rig.open()
         await rig.gateway("pos-1", GATEWAY)
-        for name in ("s7", "s8"):
+        for name in ("s7", "s8", "s9", "s10"):
             said = {"time_s": 70, "input_octets": 15, "output_octets": 20}
             await rig.account(GATEWAY, STOP, name, **said)
         [(first, _), *_] = await records_without_check(rig, Kind.EPOCH)
         assert isinstance(first.payload, dict) and first.payload["from"] == START_AT
-        late, whole = [u.payload for u, _ in await records_without_check(rig, Kind.SESSION)]
-        assert isinstance(late, Usage) and isinstance(whole, Usage)
-        assert (late.input_octets, late.output_octets, late.duration_s) == (5, 0, 10)
-        assert late.flags == Flag.LAST | Flag.LATE
-        assert (whole.input_octets, whole.output_octets, whole.duration_s) == (15, 20, 70)
-        assert whole.flags == Flag.FIRST | Flag.LAST
+        found = [record.payload for record, _ in await records_without_check(rig, Kind.SESSION)]
+        assert len(found) == 4
+        for late, whole in (found[:2], found[2:]):
+            assert isinstance(late, Usage) and isinstance(whole, Usage)
+            assert (late.input_octets, late.output_octets, late.duration_s) == (5, 0, 10)
+            assert late.flags == Flag.LAST | Flag.LATE
+            assert (whole.input_octets, whole.output_octets, whole.duration_s) == (15, 20, 70)
+            assert whole.flags == Flag.FIRST | Flag.LAST
         await rig.close()
 
     asyncio.run(story())

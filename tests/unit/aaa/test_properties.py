@@ -356,6 +356,7 @@ def test_any_history_is_counted_exactly_and_never_granted_twice(
             for what, phone, gateway, amount in actions:
                 await act(world, what, PHONES[phone], gateway, amount)
                 world.check()
+            rig.sleep(2 * 86_400)
             await rig.node.hours.tell_days()
             ledger_check.check(await rig.settled())
         finally:
