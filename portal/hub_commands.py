@@ -49,7 +49,10 @@ async def _export_ledger(
     found = [each for each in boxes if box in (None, each)]
     if len(found) != 1:
         raise UserError(f"Which box? Expected --box with one of: {', '.join(boxes) or 'none yet'}.")
-    return {"node": found[0], "records": await hub.export.write(found[0], Path(path))}
+    try:
+        return {"node": found[0], "records": await hub.export.write(found[0], Path(path))}
+    except ValueError as error:
+        raise UserError(f"What the hub has of the box cannot be read: {error}.") from error
 
 
 TABLE: dict[str, HubCommand] = {

@@ -67,7 +67,7 @@ def record_line(
     if public is not None and c_loc is not None:
         fields |= {"public": _text(public), "c_loc": _text(c_loc)}
         if salt is not None and personal is not None:
-            fields |= {"salt": _text(salt), "personal": personal.decode()}
+            fields |= {"salt": _text(salt), "personal": personal.decode(errors="replace")}
     return _line(fields)
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TextIO
 
 from portal.domain import ledger_file, note
-from portal.domain.ledger import leaf, node_key_name
+from portal.domain.ledger import node_key_name
 from portal.errors import UserError
 from portal.store.db.either import Row
 from portal.store.hub import HubStore
-from portal.store.hub_ledger import HubHead, HubLedgerStore
+from portal.store.hub_ledger import HubHead, HubLedgerStore, leaf_of, octets
 
 PAGE = 2_000
 """Records read at once: a few hundred kB."""
@@ -55,7 +55,7 @@ class LedgerExport:
         return total
 
     async def _write_epoch(self, file: TextIO, head: HubHead, checkpoints: Sequence[Row]) -> None:
-        notes = {row["size"]: row["note"] for row in checkpoints if row["epoch"] == head.epoch}
+        notes = {row["size"]: str(row["note"]) for row in checkpoints if row["epoch"] == head.epoch}
         file.write(ledger_file.epoch_line(head.epoch))
         for first in range(0, head.size, PAGE):
             end = min(head.size, first + PAGE)
@@ -65,8 +65,9 @@ class LedgerExport:
             for seq in range(first, end):
                 # A record that was taken away leaves no line, and the verifier names it.
                 if seq in whole:
-                    public, c_loc = bytes(whole[seq]["public"]), bytes(whole[seq]["c_loc"])
-                    file.write(ledger_file.record_line(seq, leaf(public, c_loc), public, c_loc))
+                    public, c_loc = octets(whole[seq]["public"]), octets(whole[seq]["c_loc"])
+                    its_leaf = leaf_of(whole[seq])
+                    file.write(ledger_file.record_line(seq, its_leaf, public, c_loc))
                 elif seq in pruned:
                     file.write(ledger_file.record_line(seq, pruned[seq], None, None))
                 if seq + 1 in notes:

@@ -58,7 +58,10 @@ class Proof:
         """Everything that is wrong with what the hub has of a node, the first of each kind."""
         found: list[Fault] = []
         keys = await self._nodes.all_keys_of(self._database, node_id)
-        heads = await self._ledger.heads(self._database, node_id)
+        try:
+            heads = await self._ledger.heads(self._database, node_id)
+        except ValueError as error:
+            return [Fault(node_id, -1, f"The stored head cannot be read: {error}.")]
         cosigned = await self._ledger.checkpoints(self._database, node_id)
         sizes = {head.epoch: head.size for head in heads}
         for row in cosigned:
@@ -66,6 +69,10 @@ class Proof:
                 what = f"This hub has cosigned {row['size']} records and no longer knows of them."
                 found.append(Fault(node_id, row["epoch"], what))
                 break
+        for row in await self._ledger.sizes(self._database):
+            if row["node_id"] == node_id and row["size"] != sizes[row["epoch"]]:
+                what = f"The stored head says {row['size']} records and is of another number."
+                found.append(Fault(node_id, row["epoch"], what))
         for head in heads:
             found += [Fault(node_id, head.epoch, what) for what in await self._of_log(head, keys)]
         count = await self._ledger.count_records(node_id)
@@ -115,7 +122,7 @@ class Proof:
     def _of_checkpoint(
         self, row: Row, frontier: Frontier, head: HubHead, keys: Sequence[bytes]
     ) -> str | None:
-        signed, size = row["note"], frontier.size
+        signed, size = str(row["note"]), frontier.size
         try:
             seen = checkpoints.read(signed, head.node_id, head.epoch, keys)
             signed_at = self._cosigner.signed_at(signed)

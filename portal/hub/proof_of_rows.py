@@ -14,7 +14,7 @@ from portal.hub.forgetting import zone_of
 from portal.hub.rollups import NOBODY_OPEN, Sums, Told, add_to, day_and_month, minutes_after
 from portal.hub.usage import MOST_OCTETS, MOST_S, erased_places, event_text, told_name
 from portal.store.db.either import Row
-from portal.store.hub_ledger import HubHead, HubLedgerStore
+from portal.store.hub_ledger import HubHead, HubLedgerStore, octets
 from portal.store.hub_usage import HubUsageStore
 
 _AT_ONCE = 5_000
@@ -56,12 +56,16 @@ class RowsProof:
     async def check(self, node_id: str, heads: Sequence[HubHead], first_day: int) -> None:
         """Raises RowFault. `first_day`: sums from then on have all of their records."""
         made = _Made()
-        for head in heads:
-            for first in range(0, head.size, _AT_ONCE):
-                await self._meet(made, head, first, min(head.size, first + _AT_ONCE))
-        await self._meet_the_rest(made, node_id)
-        is_pruned = any(head.pruned_size for head in heads)
-        await self._meet_sums(made, node_id, first_day, is_pruned)
+        try:
+            for head in heads:
+                for first in range(0, head.size, _AT_ONCE):
+                    await self._meet(made, head, first, min(head.size, first + _AT_ONCE))
+            await self._meet_the_rest(made, node_id)
+            is_pruned = any(head.pruned_size for head in heads)
+            await self._meet_sums(made, node_id, first_day, is_pruned)
+        except (TypeError, ValueError, OverflowError) as error:
+            # SQLite keeps text in a column of numbers, where somebody put it there by hand.
+            raise RowFault(f"What is stored is not of its kind ({error}).") from error
 
     # --- rows of records
 
@@ -74,7 +78,7 @@ class RowsProof:
             seq, where = row["seq"], f"Epoch {head.epoch}: Record {row['seq']}"
             kept.add(seq)
             try:
-                record = decode(bytes(row["public"]))
+                record = decode(octets(row["public"]))
             except LedgerError as error:
                 raise RowFault(f"{where} cannot be read: {error}.") from error
             if (row["kind"], row["at"], row["site"]) != (record.kind, record.at, record.site):
@@ -105,7 +109,7 @@ class RowsProof:
         if row is None or not _is_told(record, usage, row):
             raise RowFault(f"{where}: its session row is not what it says.")
         zone = zone_of(made.names.get(("site", record.site), ("", "", ""))[2])
-        if abs(row["day"] - day_and_month(record.at, zone)[0]) > 1:
+        if type(row["day"]) is not int or abs(row["day"] - day_and_month(record.at, zone)[0]) > 1:
             raise RowFault(f"{where}: its session row stands under another day.")
         day = date.fromordinal(row["day"])
         is_session = bool(row["flags"] & Flag.FIRST)
@@ -206,7 +210,7 @@ class RowsProof:
         stored: dict[tuple[Any, ...], Figures] = {}
         for row in rows:
             if row["hour"] >= first_hour and row["site"] not in made.moved:
-                minutes = () if is_less else (bytes(row["open_minutes"]),)
+                minutes = () if is_less else (octets(row["open_minutes"]),)
                 figures = (row["sessions"], row["octets"], row["peak"], *minutes)
                 stored[row["site"], row["hour"]] = figures
         expected: dict[tuple[Any, ...], Figures] = {}
@@ -245,7 +249,7 @@ def _is_told(record: Record, usage: Usage, row: Row) -> bool:
         usage.flags & ~Flag.FIRST,
     )
     stored = (
-        *(row["site"], bytes(row["pseudonym"]), row["gateway"], row["profile"], row["duration_s"]),
+        *(row["site"], octets(row["pseudonym"]), row["gateway"], row["profile"], row["duration_s"]),
         *(row["started_at"], row["at"], row["cause"], row["clock_quality"]),
         row["flags"] & ~Flag.FIRST,
     )
@@ -287,7 +291,7 @@ def _figures(
     """Rows by their keys; octets as such on either database."""
     keys, values = columns
     return {
-        tuple(bytes(row[key]) if key == "pseudonym" else row[key] for key in keys): tuple(
+        tuple(octets(row[key]) if key == "pseudonym" else row[key] for key in keys): tuple(
             row[value] for value in values
         )
         for row in rows

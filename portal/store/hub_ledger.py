@@ -6,7 +6,7 @@ Methods with a `transaction` are part of the caller's. Nothing is decided here.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from portal.domain.ledger import leaf
+from portal.domain.ledger import LedgerError, leaf
 from portal.domain.merkle import HASH_OCTETS, Frontier
 from portal.store.db.either import HubDatabase, HubTransaction, Reading, Row
 
@@ -46,7 +46,7 @@ def _head(row: Row) -> HubHead:
     return HubHead(
         row["node_id"],
         row["epoch"],
-        Frontier.from_octets(bytes(row["frontier"])),
+        Frontier.from_octets(octets(row["frontier"])),
         row["cosigned"],
         row["promised"],
         row["proven"],
@@ -57,6 +57,23 @@ def _head(row: Row) -> HubHead:
         row["pruned_size"],
         row["newest_at"],
     )
+
+
+def octets(stored: object) -> bytes:
+    """What is stored as octets. SQLite also keeps text or a number there, where somebody put that
+    in by hand; as octets it fits no record, and is shown as changed."""
+    if isinstance(stored, bytes | bytearray | memoryview):
+        return bytes(stored)
+    return str(stored).encode(errors="surrogateescape")
+
+
+def leaf_of(row: Row) -> bytes:
+    """The leaf of a stored record; 32 zero octets, which no tree has, where its commitment was made
+    one of another length."""
+    try:
+        return leaf(octets(row["public"]), octets(row["c_loc"]))
+    except LedgerError:
+        return bytes(HASH_OCTETS)
 
 
 class HubLedgerStore:
@@ -131,7 +148,7 @@ class HubLedgerStore:
         """The leaves from `first` up to `end`, without `end`: of records, and of those whose time
         is over. Fewer than asked for when the table lacks some."""
         found = {
-            row["seq"]: leaf(bytes(row["public"]), bytes(row["c_loc"]))
+            row["seq"]: leaf_of(row)
             for row in await self.records(reading, node_id, epoch, first, end)
         }
         if len(found) < end - first:
@@ -149,7 +166,7 @@ class HubLedgerStore:
         )
         found = {}
         for run in runs:
-            leaves = bytes(run["leaves"])
+            leaves = octets(run["leaves"])
             for place in range(len(leaves) // HASH_OCTETS):
                 seq = run["first"] + place
                 if first <= seq < end:

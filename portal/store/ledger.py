@@ -30,7 +30,11 @@ log = logging.getLogger(__name__)
 
 PRUNED = (int(Kind.SESSION), int(Kind.SLICE), int(Kind.HEALTH))
 """Records whose body goes one day; what explains the others stays, and the totals of days."""
-BODY = "seq, kind, at, site, public, c_loc, salt, personal, leaf"
+# Octets that somebody made text by hand are no UTF-8; as octets they reach whoever verifies.
+_PUBLIC = "CAST(public AS BLOB) AS public, CAST(c_loc AS BLOB) AS c_loc"
+_PERSONAL = "CAST(salt AS BLOB) AS salt, CAST(personal AS BLOB) AS personal"
+_LEAF = "CAST(leaf AS BLOB) AS leaf"
+BODY = f"seq, kind, at, site, {_PUBLIC}, {_PERSONAL}, {_LEAF}"
 
 
 class Stamp(NamedTuple):
@@ -243,7 +247,7 @@ class LedgerStore:
         """(seq, public, c_loc) of at most `limit` records from `first` on, as the hub gets them.
         What was pruned the hub has: it is left out."""
         rows = self._database.all(
-            "SELECT seq, public, c_loc FROM ledger WHERE epoch = ? AND seq >= ?"
+            f"SELECT seq, {_PUBLIC} FROM ledger WHERE epoch = ? AND seq >= ?"
             " AND public IS NOT NULL ORDER BY seq LIMIT ?",
             (epoch, first, limit),
         )
@@ -260,7 +264,7 @@ class LedgerStore:
     async def leaves(self, epoch: int) -> list[bytes]:
         """The leaf hashes of an epoch, in order: the tree over them has the head's root."""
         rows = await self._database.all_slowly(
-            "SELECT leaf FROM ledger WHERE epoch = ? ORDER BY seq", (epoch,)
+            f"SELECT {_LEAF} FROM ledger WHERE epoch = ? ORDER BY seq", (epoch,)
         )
         return [row["leaf"] for row in rows]
 
@@ -321,7 +325,7 @@ class LedgerStore:
             if head is not None and opening.void_from is not None:
                 # Read now, so that none is appended behind the last one that is told again.
                 rows = self._database.all(
-                    "SELECT public, c_loc, salt, personal FROM ledger"
+                    f"SELECT {_PUBLIC}, {_PERSONAL} FROM ledger"
                     " WHERE epoch = ? AND seq >= ? AND public IS NOT NULL ORDER BY seq",
                     (head.epoch, opening.void_from),
                 )

@@ -169,6 +169,19 @@ def test_a_row_changed_by_hand_is_named(
     assert wrong(copy, keys) == f"record {seq} of epoch 0"
 
 
+def test_a_row_that_was_made_text_by_hand_is_named(
+    tampered: tuple[Path, sqlite3.Connection], keys: Path
+) -> None:
+    # What SQL's replace() leaves is text, and no UTF-8.
+    copy, database = tampered
+    seq = first_session(database)
+    database.execute(
+        "UPDATE ledger SET public = replace(public, x'01', x'ff') WHERE seq = ?", (seq,)
+    )
+    database.commit()
+    assert wrong(copy, keys) == f"record {seq} of epoch 0"
+
+
 def test_a_row_deleted_by_hand_is_named(
     tampered: tuple[Path, sqlite3.Connection], keys: Path
 ) -> None:

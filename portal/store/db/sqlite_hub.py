@@ -43,6 +43,10 @@ class _Transaction:
         """Nothing to do: a transaction has the whole file for itself."""
 
 
+def _text(stored: bytes) -> str:
+    return stored.decode(errors="surrogateescape")
+
+
 class SqliteHubDatabase:
     """See `either.HubDatabase`. The caller holds the directory's lock."""
 
@@ -85,6 +89,8 @@ class SqliteHubDatabase:
                 reader = await aiosqlite.connect(uri, uri=True, timeout=5.0, isolation_level=None)
                 opened.append(reader)
                 reader.row_factory = sqlite3.Row
+                # What somebody changed by hand must be readable, to be shown as changed.
+                reader.text_factory = _text
         except (OSError, sqlite3.Error) as error:
             for connection in opened:
                 await connection.close()

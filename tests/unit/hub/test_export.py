@@ -1,6 +1,7 @@
 """The hub's copy of a box's ledger as a file: what a person changed by hand in the hub's database
 is named by both verifiers, without the hub."""
 
+import asyncio
 import io
 import runpy
 from itertools import count
@@ -12,7 +13,7 @@ import pytest
 from portal import hub_commands, signing
 from portal.domain import ledger_file, note
 from portal.errors import UserError
-from tests.unit.hub.office import Office, Tell
+from tests.unit.hub.office import Office, Tell, make_directory, office
 from tests.unit.hub.written_node import WrittenNode
 
 _AUDITOR = Path(__file__).parents[3] / "docs" / "verify-ledger.py"
@@ -118,3 +119,47 @@ def test_of_several_boxes_one_is_named(tell: Tell, tmp_path: Path) -> None:
         assert sizes == {node.node_id: [2], other.node_id: []}
 
     tell(story)
+
+
+OTHER_KINDS = (
+    "UPDATE record SET public = replace(public, x'01', x'ff') WHERE seq = 3",
+    "UPDATE record SET public = 5 WHERE seq = 3",
+    "UPDATE record SET c_loc = 'x' WHERE seq = 3",
+    "UPDATE record SET site = 'x' WHERE seq = 3",
+    "UPDATE checkpoint SET note = x'ff'",
+    "UPDATE node_head SET frontier = x'00'",
+    "UPDATE node_head SET frontier = 'x'",
+    "UPDATE session_record SET pseudonym = 'x'",
+    "UPDATE session_record SET day = 'x'",
+    "UPDATE site_day SET sessions = 'x'",
+    "UPDATE event SET payload = x'ff'",
+    "UPDATE node_name SET code = x'ff'",
+)
+
+
+@pytest.mark.parametrize("sql", OTHER_KINDS)
+def test_text_where_octets_were_is_a_change_like_any_other(tmp_path: Path, sql: str) -> None:
+    # Only SQLite keeps what is not of the column's kind.
+    directory = make_directory(tmp_path, "sqlite")
+    target = tmp_path / "file"
+
+    async def whole() -> None:
+        async with office(directory) as place:
+            node = WrittenNode()
+            await place.enrol(node)
+            for user in range(4):
+                node.session(user)
+            await place.take(node)
+            async with place.hub.store.database.transaction() as transaction:
+                await transaction.run(sql)
+            assert await place.hub.proof.faults(node.node_id, place.now)
+            if "frontier" in sql:
+                given = {"path": str(target), "with_personal": False}
+                with pytest.raises(UserError, match="cannot be read"):
+                    await hub_commands.execute(place.hub, "export_ledger", given)
+            else:
+                problem = (await verified(place, node, tmp_path)).problem
+                is_of_log = "public" in sql or "c_loc" in sql or "note" in sql
+                assert (problem is not None) == is_of_log
+
+    asyncio.run(whole())

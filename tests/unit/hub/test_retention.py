@@ -143,6 +143,7 @@ TAMPERINGS = (
     ("UPDATE node_name SET name = 'X'", True),
     ("DELETE FROM node_head", True),
     ("UPDATE checkpoint SET cosigned_at = cosigned_at - 9", True),
+    ("UPDATE node_head SET size = size - 1", True),
     ("UPDATE node_head SET size = size", False),
 )
 _ONE_MORE_ROW = (
