@@ -348,7 +348,7 @@ def test_an_admin_adds_somebody_who_signs_in_and_sets_a_pin(
     page.goto(f"{place.desk.desk_url}/operator/people")
     page.fill("#name", "Rini")
     page.check("input[value=operator]")
-    page.select_option("#at", "TANJUNG")
+    page.check("input[name=at][value=TANJUNG]")
     page.click("button:has-text('Tambah')")
     password = page.locator("dd").nth(1).inner_text()
     # Loaded again, the browser sends the form a second time: nobody new, and no password is told.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from portal import practice_suite
-from portal.domain import session as sessions
+from portal.card_finding import CardFinding
 from portal.errors import UserError
 from portal.practice_cases import CASES
 from portal.practice_dialects import DIALECTS, Dialect
@@ -73,12 +73,14 @@ def test_a_gateway_that_cuts_a_password_shorter_is_seen(monkeypatch: pytest.Monk
 
 
 def test_a_node_that_counts_twice_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = sessions._count
+    right = CardFinding.show
 
-    def twice(*arguments: Any) -> int:
-        return 2 * right(*arguments)
+    def twice(cards: CardFinding, key: str) -> dict[str, Any]:
+        shown = right(cards, key)
+        return {**shown, "octets_used": 2 * shown["octets_used"]}
 
-    monkeypatch.setattr(sessions, "_count", twice)
+    # What a packet passes may be compiled, and then nothing in it can be exchanged.
+    monkeypatch.setattr(CardFinding, "show", twice)
     assert outcome("coova", "lost-stop").outcome == "fail"
 
 

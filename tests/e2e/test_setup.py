@@ -81,6 +81,7 @@ def test_a_person_is_led_from_nothing_to_the_first_phone_online(tmp_path: Path) 
                 ("Network of the phones", "10.20.0.0/22"),
                 ("Address its RADIUS packets come from", "di sana"),
                 ("The gateway address is 'di sana'", "127.0.0.1"),
+                ("Version of its system", ""),
                 ("Its interface to the phones", "eth1; reboot"),
                 ("expected the name of an interface", "eth1"),
                 ("Its interface to the internet", ""),
