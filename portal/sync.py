@@ -192,8 +192,12 @@ class Sync:
             self._wake.clear()
             try:
                 await self._policy.apply_due()
-                if self._clock.elapsed_s() >= self._due_s and self.is_enrolled:
-                    await self.now()
+                if self._clock.elapsed_s() >= self._due_s:
+                    if self.is_enrolled:
+                        await self.now()
+                    else:
+                        # Whoever enrols asks for an exchange at once.
+                        self._due_s = self._clock.elapsed_s() + LOOK_EVERY_S
             except Exception:
                 # Whatever it is: a node that exchanges no more is one that nobody trusts.
                 log.exception("exchange_failed")

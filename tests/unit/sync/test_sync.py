@@ -290,3 +290,25 @@ def test_without_a_hub_nothing_is_sent(tmp_path: Path) -> None:
         assert village.hub.requests == []
 
     run(tmp_path, scenario)
+
+
+def test_a_node_without_a_hub_looks_once_a_minute_and_not_all_the_time(tmp_path: Path) -> None:
+    async def story() -> None:
+        rig = await NodeRig(tmp_path).open()
+        sync, looks = rig.node.hub.sync, 0
+
+        def look() -> None:
+            nonlocal looks
+            looks += 1
+
+        sync._trust = look
+        running = asyncio.create_task(sync.run())
+        await asyncio.sleep(0)
+        sync.soon()
+        await asyncio.sleep(0.2)
+        assert looks == 1
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await rig.close()
+
+    asyncio.run(story())
