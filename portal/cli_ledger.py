@@ -118,7 +118,7 @@ def export(
             as_json,
             lambda done: (
                 f"{plural(done['records'], 'record')} are in {done['file']}; carry it to the"
-                " office, where it is read with: pesisir hub import FILE"
+                " office, where it is read with: pesisir hub import DIR"
             ),
         )
         return

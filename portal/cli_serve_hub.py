@@ -101,7 +101,7 @@ def import_stick(stick: Path, as_json: bool) -> None:
             ["BOX", "EXCHANGES", "RECORDS HERE", "PROBLEM", "TO CARRY BACK"],
             [
                 [
-                    *(one["node_id"], one["exchanges"], one["size"]),
+                    *(one["node_id"], str(one["exchanges"]), str(one["size"])),
                     *(one["problem"] or "-", Path(one["answers"]).name),
                 ]
                 for one in taken

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from portal import hub_keys, settings, wire
+from portal import hub_keys, settings, usb_stick, wire
 from portal.hub_client import HubClient, Unreachable
 from portal.serve_hub import Hub
 from tests.e2e import command
@@ -224,6 +224,25 @@ def test_a_backup_comes_back_and_nodes_send_the_rest_again(directory: Path, tmp_
     content[2000] ^= 1
     file.write_bytes(content)
     assert "nothing was touched" in pesisir("restore", file, "--dir", other).sentence()
+
+
+def test_a_stick_is_taken_by_a_command_and_told_in_words(directory: Path, tmp_path: Path) -> None:
+    node = WrittenNode()
+
+    async def enrol() -> None:
+        hub = await Hub.open(directory, settings.load_for_hub(directory), lambda: NOON)
+        await Office(hub, NOON).enrol(node)
+        await hub.close()
+
+    asyncio.run(enrol())
+    node.session(1)
+    path = usb_stick.batches_path(tmp_path, node.node_id)
+    usb_stick.write_batches(path, node.node_id, 1, [wire.pack(node.exchange())], node.key.sign)
+    told = pesisir("hub", "import", tmp_path, "--dir", directory)
+    assert told.status == 0, told.err
+    assert told.out.splitlines()[1].split()[:4] == [node.node_id, "1", "3", "-"]
+    (again,) = pesisir("hub", "import", tmp_path, "--dir", directory, "--json").json
+    assert (again["size"], again["problem"]) == (3, None)
 
 
 def test_the_hubs_ledger_is_exported_and_verified_by_commands(
