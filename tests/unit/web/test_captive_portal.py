@@ -249,7 +249,7 @@ def test_item_67_it_follows_the_login_and_the_end_within_seconds(
     def flips_to(ip: str, is_captive: bool) -> None:
         began_s = time.monotonic()
         while ask(place, trusting, ip).json["captive"] is not is_captive:
-            assert time.monotonic() - began_s < 30
+            assert time.monotonic() - began_s < 10
             time.sleep(0.02)
 
     ip = gateway.phones[0].ip
