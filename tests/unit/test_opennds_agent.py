@@ -327,6 +327,7 @@ def test_a_node_that_is_away_is_told_the_same_totals_later(lab: Lab) -> None:
     wait_until(lambda: ["see", MAC, IP, again] in node.heard)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_its_own_restart_changes_no_total(lab: Lab, number: signal.Signals) -> None:
     node = lab.node
