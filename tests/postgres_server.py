@@ -81,7 +81,7 @@ def running(*, on_disk: bool = False) -> Iterator[str]:
 def _start(
     bin_directory: Path, cluster: Path, more: list[str], user: str | None, log: Path
 ) -> "tuple[subprocess.Popen[bytes], int]":
-    """A server that answers, and its port; another port when somebody takes the chosen one first."""
+    """A server that answers, and its port; another port when somebody takes the first."""
     deadline = time.monotonic() + _START_WITHIN_S
     while True:
         port = _free_port()
