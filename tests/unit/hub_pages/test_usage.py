@@ -15,12 +15,14 @@ from tests.unit.web.village import Page
 DAY_S = 86_400
 
 
-def filled(hub: Office, count: int = 120, step_s: int = 1_800) -> str:
+def filled(hub: Office, count: int = 120, step_s: int = 1_800, people: int = 9) -> str:
     """A site whose box has told of sessions, the newest an hour ago."""
     node = hub.add_box("TJL")
     hub.heard(node)
-    for number in range(count):
-        hub.session(node, count - number, ago_s=3_600 + number * step_s, person=number % 9 + 1)
+    hub.sessions(
+        node,
+        [(count - one, 3_600 + one * step_s, one % people + 1) for one in range(count)],
+    )
     return node
 
 
