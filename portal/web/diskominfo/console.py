@@ -4,7 +4,7 @@ The desk's machinery (sign-ins, forms, tokens, notices, languages) under /review
 its one place. Pages say until when their data goes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
 from zoneinfo import ZoneInfo
@@ -70,9 +70,11 @@ def until(t: Translator, at: int | None, now: int, zone: ZoneInfo) -> str:
     return t("review.until_none") if at is None else t("review.until", at=t.moment(at, now, zone))
 
 
-def day_text(t: Translator, day: date) -> str:
-    """A date in digits."""
-    return day.strftime("%d/%m/%Y")
+def earliest(sites: Iterable[SiteView]) -> int | None:
+    """Until when the data of all these sites go: until the earliest of them; None: there are
+    none."""
+    known = [site.data_until_at for site in sites if site.data_until_at is not None]
+    return min(known, default=None)
 
 
 def read_day(text: str, fallback: date) -> date:
