@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from starlette.responses import Response
 
+from portal.domain.hours import day_of
 from portal.hub.office import HubOffice
 from portal.hub.review import SiteView
 from portal.web.operator.desk import Desk, NotHere, Page, Visit
@@ -63,6 +64,13 @@ async def site_of(console: Console, visit: Visit) -> SiteView:
 def moment(t: Translator, at: int | None, now: int, zone: ZoneInfo) -> str:
     """When something was, where a heading says what."""
     return t("review.never") if at is None else t.moment(at, now, zone)
+
+
+def brief(t: Translator, at: int | None, now: int, zone: ZoneInfo) -> str:
+    """When something was, in a narrow column: the time of today, else the date."""
+    if at is None:
+        return t("review.never")
+    return t.time(at, zone) if day_of(at, zone) == day_of(now, zone) else t.short_date(at, zone)
 
 
 def until(t: Translator, at: int | None, now: int, zone: ZoneInfo) -> str:

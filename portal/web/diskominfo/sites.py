@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from portal.domain.hours import day_of
 from portal.hub.review import Figures, SiteView
-from portal.web.diskominfo.console import SITES, Console, earliest, moment, until
+from portal.web.diskominfo.console import SITES, Console, brief, earliest, until
 from portal.web.operator.desk import Need, Page, Visit, whole_number
 
 PAGE = 50
@@ -47,6 +47,11 @@ class _Wanted:
         words = " ".join(query.get("q", "").split())[:80]
         order = order if order in ORDERS else ORDERS[0]
         return cls(query.get("group", ""), query.get("state", ""), words, order)
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether something of the form was filled in."""
+        return bool(self.group or self.words or self.order != ORDERS[0])
 
     def address(self, **other: str) -> str:
         """Where these are shown, or others."""
@@ -134,9 +139,15 @@ def row(visit: Visit, site: SiteView) -> dict[str, object]:
         "group": site.group,
         "kind": KINDS[site.state],
         "state": t(f"review.state.{site.state}"),
-        "seen": moment(t, site.last_seen_at, visit.now, visit.zone),
-        "until": moment(t, site.data_until_at, visit.now, visit.zone),
-        "verified": verified(visit, site),
+        "seen": brief(t, site.last_seen_at, visit.now, visit.zone),
+        "until": brief(t, site.data_until_at, visit.now, visit.zone),
+        "verified": visit.t("review.not_verified")
+        if site.cosigned_at is None
+        else visit.t(
+            "review.verified",
+            n=site.cosigned_size,
+            at=brief(t, site.cosigned_at, visit.now, visit.zone),
+        ),
         "alarms": site.alarms,
         **figures(visit, site.today, is_known=is_today),
     }
@@ -150,16 +161,16 @@ def verified(visit: Visit, site: SiteView) -> str:
     return visit.t("review.verified", n=site.cosigned_size, at=at)
 
 
-def figures(visit: Visit, found: Figures, *, is_known: bool) -> dict[str, str]:
+def figures(visit: Visit, found: Figures, *, is_known: bool) -> dict[str, object]:
     """Sums in words; a dash where nothing has arrived, which is not the same as nothing used; or
     that they are of too few people to be shown."""
     t = visit.t
     if not is_known and not found.sessions and not found.octets:
-        return {"users": NOT_KNOWN, "sessions": NOT_KNOWN, "data": NOT_KNOWN}
+        return {"is_few": False, "users": NOT_KNOWN, "sessions": NOT_KNOWN, "data": NOT_KNOWN}
     if found.is_hidden_from(visit.operator.role):
-        few = t("review.few")
-        return {"users": few, "sessions": few, "data": few}
+        return {"is_few": True}
     return {
+        "is_few": False,
         "users": t.number(found.users),
         "sessions": t.number(found.sessions),
         "data": t.octets(found.octets),
