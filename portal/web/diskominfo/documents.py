@@ -33,7 +33,7 @@ from portal.hub.publishing import (
 from portal.hub.review import SiteView
 from portal.notices import WORDS_LONGEST
 from portal.place_values import HOURS_FIELDS, site_value
-from portal.web.diskominfo.console import DOCUMENTS, Console
+from portal.web.diskominfo.console import DOCUMENTS, Console, scope_text
 from portal.web.limit_words import checked_limit, labelled, limit_text, limits_said, with_dots
 from portal.web.operator.desk import Desk, Need, NotHere, Page, Visit
 from radius.nas import canonical_mac
@@ -256,10 +256,7 @@ def _scopes(visit: Visit, sites: list[SiteView]) -> list[tuple[str, str]]:
 
 
 def _scope_text(visit: Visit, scope: str, sites: Sequence[SiteView]) -> str:
-    kind, _, name = scope.partition(" ")
-    if kind == "site":
-        name = next((site.name for site in sites if site.code == name), name)
-    return visit.t(f"review.scope.{kind}", name=name)
+    return scope_text(visit.t, scope, {site.code: site.name for site in sites})
 
 
 def _address(name: str, scope: str) -> str:
