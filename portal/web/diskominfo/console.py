@@ -23,6 +23,7 @@ USAGE = "/review/usage"
 BOXES = "/review/boxes"
 DOCUMENTS = "/review/documents"
 ALARMS = "/review/alarms"
+PEOPLE = "/review/people"
 AUDIT = "/review/audit"
 
 WAYS = Ways(
@@ -34,6 +35,7 @@ WAYS = Ways(
         (ALARMS, "review.nav.alarms"),
         (BOXES, "review.nav.boxes"),
         (DOCUMENTS, "review.nav.documents"),
+        (PEOPLE, "review.nav.people"),
         (AUDIT, "review.nav.audit"),
         ("/review/me", "nav.me"),
     ),
