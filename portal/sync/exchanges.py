@@ -29,6 +29,8 @@ WATCH_INTERVAL_S: Final = 300
 WATCH_S: Final = 2 * 3600
 """How long somebody watches before the usual interval is back: a forgotten switch costs money."""
 LOOK_EVERY_S: Final = 60.0
+REPORT_S: Final = 3.0
+"""After documents have come: so soon the hub is told what became of them."""
 BACKUP_EVERY_S: Final = 20 * 3600
 BACKUP_HOURS: Final = range(0, 5)
 """Of the day where the first site is: the night's data is the cheapest where there is a tariff."""
@@ -207,11 +209,16 @@ class Sync:
         """One round: everything that waits, and what the hub has for us."""
         async with self._busy:
             self.running = True
+            before = self._policy.held(), self._policy.refused()
             try:
                 outcome = await self._round()
             finally:
                 self.running = False
-            self._due_s = self._clock.elapsed_s() + self._wait_s(outcome.then)
+            wait_s = self._wait_s(outcome.then)
+            if before != (self._policy.held(), self._policy.refused()):
+                # The office waits to see what came of its documents.
+                wait_s = min(wait_s, REPORT_S)
+            self._due_s = self._clock.elapsed_s() + wait_s
             return outcome
 
     def close(self) -> None:

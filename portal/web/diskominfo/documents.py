@@ -181,6 +181,7 @@ class _Documents:
                 "version": None if found is None else self._version(visit, found),
                 "entries": _entries(visit, name, scope, content),
                 "fields": fields,
+                "longest": WORDS_LONGEST,
                 "typed": {
                     **{each: "" for each in ("name", "words", "from", "to", "mac", "reason")},
                     **_stands(visit, name, content, fields),

@@ -10,11 +10,14 @@ import msgspec
 import pytest
 
 from portal import wire
+from portal.domain import document as documents
+from portal.domain import note
+from portal.domain.document import NO_PREVIOUS, Document
 from portal.domain.ledger import Kind
 from portal.sync import trust as hub_trust
-from portal.sync.exchanges import Outcome, Sync
+from portal.sync.exchanges import REPORT_S, Outcome, Sync
 from tests.unit.aaa.rig import NodeRig
-from tests.unit.sync.paper_hub import PaperHub, trust
+from tests.unit.sync.paper_hub import DOCUMENTS, DOCUMENTS_KEY, PaperHub, trust
 from tests.unit.sync.servers import serving
 
 MAC = "02-00-00-00-00-01"
@@ -279,6 +282,24 @@ def test_watching_exchanges_every_five_minutes_for_two_hours(tmp_path: Path) -> 
         assert village.sync.interval_s() == 300
         village.rig.sleep(2 * 3600 + 1)
         assert village.sync.interval_s() == 1800
+
+    run(tmp_path, scenario)
+
+
+def test_what_became_of_a_document_is_told_within_seconds_and_once(tmp_path: Path) -> None:
+    async def scenario(village: Village) -> None:
+        content = {"profiles": {"warga": {"data_day": "500MB"}}}
+        text = documents.text_of(Document("profiles", "all", 1, 0, NO_PREVIOUS, content))
+        signed = note.format_note(text, [note.sign_note(text, DOCUMENTS_KEY, DOCUMENTS.sign)])
+        # The second is no document of this hub: it comes again and again, and hurries nobody.
+        village.hub.documents = [signed, signed.replace("500MB", "900MB")]
+        now_s = village.rig.node.elapsed_s
+        await village.exchange()
+        assert village.hub.held == []
+        assert village.sync._due_s - now_s() <= REPORT_S
+        await village.exchange()
+        assert [(one.name, one.version) for one in village.hub.held] == [("profiles", 1)]
+        assert village.sync._due_s - now_s() > 1_000
 
     run(tmp_path, scenario)
 
