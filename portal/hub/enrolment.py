@@ -140,6 +140,7 @@ class Enrolments:
         now = self._now()
         async with self._store.database.transaction() as transaction:
             before = await self._site(transaction, code)
+            values = {name: value for name, value in values.items() if value != before[name]}
             if values:
                 await self._office.set_site(transaction, code, list(values.items()))
                 details = "; ".join(f"{name}: {value}" for name, value in values.items())

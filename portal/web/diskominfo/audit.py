@@ -76,15 +76,18 @@ def _details(visit: Visit, deed: str, details: str) -> str:
             return details
         return "\u2013".join(days)
     if deed == "site.set":
-        labels = {"name": "site_name", "group_name": "group", "power_window": "power_window"}
         parts = [part.partition(": ") for part in details.split("; ")]
-        return "; ".join(
-            f"{t('review.' + labels.get(name, name))}: {value or '-'}"
-            if name in labels or name == "without_node"
-            else f"{name}: {value}"
-            for name, _, value in parts
-        )
+        return "; ".join(_changed(visit, name, value) for name, _, value in parts)
     return details
+
+
+def _changed(visit: Visit, name: str, value: str) -> str:
+    """A field of a site, and what it was changed into."""
+    t = visit.t
+    if name == "without_node" and value in ("closed", "open"):
+        return f"{t('review.without_node')}: {t(f'review.without.{value}')}"
+    labels = {"name": "site_name", "group_name": "group", "power_window": "power_window"}
+    return f"{t('review.' + labels[name]) if name in labels else name}: {value or '-'}"
 
 
 def _deed(visit: Visit, deed: str) -> str:

@@ -36,6 +36,7 @@ from portal.place_values import HOURS_FIELDS, site_value
 from portal.web.diskominfo.console import DOCUMENTS, Console, scope_text
 from portal.web.limit_words import checked_limit, labelled, limit_text, limits_said, with_dots
 from portal.web.operator.desk import Desk, Need, NotHere, Page, Visit
+from portal.web.text import Translator
 from radius.nas import canonical_mac
 
 ONE = DOCUMENTS + "/{name}"
@@ -327,14 +328,31 @@ def _stands(
             for field, text in found.items()
         }
     chosen, profiles = visit.query.get("entry", ""), content.get("profiles")
+    profile = None
     if name == "profiles" and isinstance(profiles, dict) and chosen in profiles:
-        profile = with_limits(Profile(chosen), **profiles[chosen])
+        profile = _profile(chosen, profiles[chosen])
+    if profile is not None and isinstance(profiles, dict):
         shown = {
             field: limit_text(visit.t, profile, field) if field in profiles[chosen] else ""
             for field in fields
         }
         return {"name": chosen, **shown}
     return dict.fromkeys(fields, "")
+
+
+def _profile(name: str, texts: Mapping[str, str]) -> Profile | None:
+    """A profile as a document has it; None for one that this program cannot read."""
+    try:
+        return with_limits(Profile(name), **texts)
+    except (ValueError, TypeError):
+        return None
+
+
+def _limits(t: Translator, name: str, texts: Mapping[str, str]) -> str:
+    profile = _profile(name, texts)
+    if profile is None:
+        return ", ".join(f"{field} {text}" for field, text in texts.items())
+    return limits_said(t, profile)
 
 
 def _entries(
@@ -347,7 +365,7 @@ def _entries(
             {
                 "entry": profile,
                 "title": profile,
-                "text": limits_said(t, with_limits(Profile(profile), **texts)),
+                "text": _limits(t, profile, texts),
                 "href": f"{DOCUMENTS}/profiles?{urlencode({'scope': scope, 'entry': profile})}",
             }
             for profile, texts in sorted(found.items())

@@ -126,6 +126,14 @@ def test_limits_are_typed_and_read_in_plain_words(hub: Office) -> None:
     assert page.alert.startswith("Waktu per hari:")
 
 
+def test_a_document_of_another_program_is_shown_as_it_is(hub: Office) -> None:
+    content = {"profiles": {"harian": {"data_fortnight": "9GB"}}}
+    hub.do(hub.hub.documents.publish("profiles", "all", content, by="x", now=hub.at))
+    person = hub.enter("ketua")
+    assert "data_fortnight 9GB" in person.get("/review/documents/profiles").text
+    assert person.get("/review/documents/profiles?entry=harian").status == 200
+
+
 def test_what_is_wrong_is_said_in_indonesian(hub: Office) -> None:
     person = hub.enter("ketua")
     for doc, typed, said in (
