@@ -7,6 +7,7 @@ that holds a report is on disk.
 
 import logging
 from collections.abc import Callable
+from typing import Final
 
 from portal import class_attribute, reports
 from portal.accounts import SILENT_INTERIMS, Accounts, Card, Device
@@ -43,10 +44,11 @@ from radius.server import Exchange
 
 log = logging.getLogger(__name__)
 
-RESENT_WITHIN_S = 30
+RESENT_WITHIN_S: Final = 30
 """A gateway that stamps no times may resend a Start this long after the Stop (seen: 14 s)."""
-ACCOUNTING_ON, ACCOUNTING_OFF = b"\0\0\0\7", b"\0\0\0\10"
-_KINDS = {b"\0\0\0\1": START, b"\0\0\0\2": STOP, b"\0\0\0\3": INTERIM}
+ACCOUNTING_ON: Final = b"\0\0\0\7"
+ACCOUNTING_OFF: Final = b"\0\0\0\10"
+_KINDS: Final = {b"\0\0\0\1": START, b"\0\0\0\2": STOP, b"\0\0\0\3": INTERIM}
 STALE, GONE = "Lost-Carrier", "Lost-Service"
 """How the node closes a session: its gateway fell silent, or said that it has no such session."""
 

@@ -18,20 +18,20 @@ from dataclasses import astuple, dataclass, fields
 from enum import IntEnum, IntFlag
 from hashlib import sha256
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from portal.domain.merkle import leaf_hash
 
-VERSION = 1
-SALT_OCTETS = 16
-PSEUDONYM_OCTETS = 10
-NO_PERSONAL = bytes(32)
+VERSION: Final = 1
+SALT_OCTETS: Final = 16
+PSEUDONYM_OCTETS: Final = 10
+NO_PERSONAL: Final = bytes(32)
 """`c_loc` of a record without a personal part."""
-MOST_OCTETS = 16_384
+MOST_OCTETS: Final = 16_384
 """Longest public part: many fit into one upload, and one upload always takes at least one."""
-MOST_NUMBER = 2**63 - 1
+MOST_NUMBER: Final = 2**63 - 1
 """Largest number in a record; it fits the whole numbers of both databases."""
-WHOLE_NODE = 0
+WHOLE_NODE: Final = 0
 """The site number of a record that is about the whole node."""
 
 

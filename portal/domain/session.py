@@ -7,13 +7,13 @@ nothing here knows SQL, RADIUS or quotas.
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-WRAP = 1 << 32
+WRAP: Final = 1 << 32
 """A 32-bit counter without Gigawords starts again here (RFC 2869 5.1)."""
-WRAP_SUSPECT_OCTETS = 3 << 30
+WRAP_SUSPECT_OCTETS: Final = 3 << 30
 """A counter above 3 GiB that falls has wrapped; below it the gateway has restarted it."""
-SESSION_TIME_MAX_S = 0x7FFFFFFF
+SESSION_TIME_MAX_S: Final = 0x7FFFFFFF
 """RFC 2866 5.7 has 32 bits; above 2^31 a gateway has sent a negative number."""
 
 
@@ -25,7 +25,9 @@ class Kind(IntEnum):
     INTERIM = 3
 
 
-START, STOP, INTERIM = Kind.START, Kind.STOP, Kind.INTERIM
+START: Final = Kind.START
+STOP: Final = Kind.STOP
+INTERIM: Final = Kind.INTERIM
 """For the hot path: an enum looks its members up each time."""
 
 
@@ -54,7 +56,7 @@ class Delta:
     seconds: int
 
 
-NOTHING = Delta(0, 0, 0, 0)
+NOTHING: Final = Delta(0, 0, 0, 0)
 
 
 class Told(NamedTuple):
@@ -67,7 +69,7 @@ class Told(NamedTuple):
     counted_s: int = 0
 
 
-UNTOLD = Told()
+UNTOLD: Final = Told()
 
 
 @dataclass(slots=True, eq=False)
