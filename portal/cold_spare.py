@@ -10,11 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from portal import sealed_state, sealing, settings, wire
+from portal import sealing, settings, wire
 from portal.errors import UserError
-from portal.hub_client import HubClient, Unreachable
-from portal.hub_trust import HubTrust
 from portal.signing import SigningKeys
+from portal.sync import sealed_state
+from portal.sync.client import HubClient, Unreachable
+from portal.sync.trust import HubTrust
 
 ASK_EVERY_S: Final = 10.0
 _PRIVATE = re.compile(r"^X25519-PRIVATE\s+([0-9a-f]{64})\s*$", re.MULTILINE)

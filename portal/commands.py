@@ -14,15 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from portal import (
-    backups,
-    data_counting,
-    enrolment,
-    guest_networks,
-    hub_trust,
-    ledger_export,
-    sync_commands,
-)
+from portal import backups, data_counting, enrolment, guest_networks, ledger_export, sync_commands
 from portal.admin import Gateway, Site
 from portal.audit import COMMAND_LINE
 from portal.control import Report
@@ -35,6 +27,7 @@ from portal.operators import Operator
 from portal.store import db
 from portal.store.audit import Deed
 from portal.store.db import DatabaseError
+from portal.sync import trust as hub_trust
 
 Arguments = Mapping[str, Any]
 Run = Callable[[Node, Arguments, Report], Awaitable[object]]

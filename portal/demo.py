@@ -24,7 +24,7 @@ from portal.domain import profile as profiles
 from portal.domain import voucher
 from portal.errors import UserError
 from portal.node import Node
-from portal.practice import PracticeGateway
+from portal.practice.gateway import PracticeGateway
 from portal.serve import Service, open_node, real_clocks
 from portal.setting_values import Listen
 from portal.settings import Settings

@@ -14,12 +14,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from portal import control, enrolment, hub_directories, hub_trust
+from portal import control, enrolment
 from portal.audit import COMMAND_LINE
+from portal.hub_process import directories as hub_directories
 from portal.node import Node
 from portal.serve_hub import Hub, HubService
 from portal.setting_values import Listen
 from portal.settings import Settings, load_for_hub
+from portal.sync import trust as hub_trust
 
 HOST: Final = "127.0.0.1"
 API_PORT: Final = 8443

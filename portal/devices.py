@@ -13,7 +13,7 @@ from typing import Any
 from portal.accounts import Account, Accounts
 from portal.admin import Admin
 from portal.audit import COMMAND_LINE
-from portal.card_finding import reason_of
+from portal.cards.finding import reason_of
 from portal.commit import GroupCommit
 from portal.disconnects import Disconnects
 from portal.domain import voucher

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from portal import hub_trust
 from portal.domain import enrol_token
 from portal.domain.enrol_token import Token, TokenError
 from portal.errors import UserError
-from portal.hub_trust import HubTrust
 from portal.signing import FILE_NAME as KEY_FILE_NAME
 from portal.signing import SigningKeys
+from portal.sync import trust as hub_trust
+from portal.sync.trust import HubTrust
 
 FORM = "pesisir-enrolment-1"
 TIMEOUT_S = 60.0

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from functools import cache
 from typing import Any
 
-from portal.doctor_evidence import DROPS_COUNT_S
+from portal.doctor.evidence import DROPS_COUNT_S
 from portal.node import Node
 from portal.trace import Event
 from portal.web.operator import doctor_words

@@ -30,7 +30,7 @@ from portal import certificates, guest_networks, walled_garden
 from portal.admin import Admin, Gateway
 from portal.errors import DeskError
 from portal.guest_networks import Guests
-from portal.opennds_talk import agent_key
+from portal.opennds.talk import agent_key
 from portal.resources import data_dir
 from portal.setting_values import BadValue, Listen, origin_url
 from portal.settings import Settings

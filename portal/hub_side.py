@@ -9,22 +9,22 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from portal import hub_trust
 from portal.admin import Admin
 from portal.devices import Devices
 from portal.domain.ledger import Kind
-from portal.hub_trust import HubTrust
 from portal.ledger import Ledger
 from portal.notices import Notices
 from portal.operators import Operators
 from portal.policy import Policy
-from portal.sealed_state import SealedState
 from portal.settings import FILE_NAME as SETTINGS_NAME
 from portal.settings import Settings
 from portal.signing import verify
 from portal.store.db import Database
 from portal.store.sync import SyncStore
-from portal.sync import Sync
+from portal.sync import trust as hub_trust
+from portal.sync.exchanges import Sync
+from portal.sync.sealed_state import SealedState
+from portal.sync.trust import HubTrust
 
 
 class HubSide:

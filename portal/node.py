@@ -24,7 +24,7 @@ from portal.commit import GroupCommit
 from portal.complaints import Complaints
 from portal.devices import Devices
 from portal.disconnects import Disconnects
-from portal.doctor import Doctor
+from portal.doctor.doctor import Doctor
 from portal.door import Door
 from portal.errors import UserError
 from portal.grants import Grants
@@ -40,7 +40,6 @@ from portal.notices import Notices
 from portal.online import Online
 from portal.operators import Operators
 from portal.overview import CertificateLook, DayView, SilentDevice
-from portal.print_job import PrintJobs
 from portal.pseudonyms import Pseudonyms
 from portal.renewals import Renewals
 from portal.retention import Retention
@@ -48,6 +47,7 @@ from portal.served_address import own_url
 from portal.served_certificate import ServedCertificate
 from portal.sessions import Live, Sessions
 from portal.settings import Settings
+from portal.sheets.job import PrintJobs
 from portal.signing import SigningKeys
 from portal.store import db
 from portal.store.actions import ActionStore

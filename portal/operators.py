@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from portal import passwords
 from portal.admin import Admin
 from portal.audit import COMMAND_LINE
-from portal.card_finding import reason_of
+from portal.cards.finding import reason_of
 from portal.errors import DeskError
 from portal.misses import Misses
 from portal.store.audit import Deed

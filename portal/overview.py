@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from portal.admin import Admin
-from portal.card_endings import UNDO_REASON
+from portal.cards.endings import UNDO_REASON
 from portal.certificates import Fault
 from portal.domain import hours, quota
 from portal.health import Disk

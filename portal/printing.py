@@ -4,7 +4,8 @@ Pure: words and codes in, bytes out. What is printed holds codes: whoever stores
 others. QR codes are made here and nowhere else, and never by a service on the net.
 
 A running node makes QR codes and nothing more of this: what draws pages takes 25 MB and a third of
-a second to load, so it is imported where it is used, in a process of its own (portal/print_job.py).
+a second to load, so it is imported where it is used, in a process of its own
+(portal/sheets/job.py).
 """
 
 import io
@@ -18,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import qrcode
 from qrcode.constants import ERROR_CORRECT_M, ERROR_CORRECT_Q
 
-from portal import print_layouts
 from portal.domain.voucher import show
-from portal.print_layouts import DOT, PAPERS, Cell, Grid, PosterWords, Sheet
-from portal.print_marks import (
+from portal.sheets import layouts as print_layouts
+from portal.sheets.layouts import DOT, PAPERS, Cell, Grid, PosterWords, Sheet
+from portal.sheets.marks import (
     CODE,
     CODE_1,
     CODE_2,

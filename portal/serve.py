@@ -33,7 +33,7 @@ from portal.errors import UserError
 from portal.metrics import NodeCollector
 from portal.node import Node
 from portal.node_clock import Clocks
-from portal.opennds import Opennds
+from portal.opennds.bridge import Opennds
 from portal.served_address import own_url
 from portal.served_certificate import ServedCertificate
 from portal.setting_values import Listen

@@ -22,23 +22,25 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 from starlette.routing import BaseRoute
 
-from portal import control, http_listeners, hub_commands, hub_keys
+from portal import control, http_listeners
 from portal.certificates import https_host
 from portal.control_server import ControlServer
+from portal.hub import keys as hub_keys
 from portal.hub.alarms import Alarms
 from portal.hub.checkpoints import Cosigner
 from portal.hub.documents import Documents
 from portal.hub.export import LedgerExport
 from portal.hub.forgetting import FORGOTTEN
 from portal.hub.ingest import Ingest
+from portal.hub.keys import HubKeys
 from portal.hub.office import HubOffice
 from portal.hub.proof import Proof
 from portal.hub.retention import TABLES, Retention
 from portal.hub.sealed import Sealed
 from portal.hub.usage import UsageKeeper
-from portal.hub_directories import open_store
-from portal.hub_keys import HubKeys
-from portal.hub_metrics import HubCollector, HubFigures
+from portal.hub_process import commands as hub_commands
+from portal.hub_process.directories import open_store
+from portal.hub_process.metrics import HubCollector, HubFigures
 from portal.served_certificate import ServedCertificate
 from portal.settings import Settings, load_for_hub
 from portal.store.db.either import StoreUnavailableError
@@ -149,7 +151,7 @@ class Hub:
         )
 
     def introduction(self) -> dict[str, str]:
-        """What a node has to know of this hub, in the words of portal/hub_trust.py."""
+        """What a node has to know of this hub, in the words of portal/sync/trust.py."""
         return {
             "hub_id": self.keys.hub_id,
             "url": self.settings.http.url or "",
@@ -393,7 +395,7 @@ def run(directory: Path, settings: Settings) -> None:
 
 
 def call(directory: Path, command: str, /, **arguments: Any) -> Any:
-    """Run a command of portal/hub_commands.py in the running hub of `directory`, or here.
+    """Run a command of portal/hub_process/commands.py in the running hub of `directory`, or here.
 
     Raises UserError.
     """

@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from portal import usb_stick
 from portal.control import Report
 from portal.errors import UserError
 from portal.node import Node
+from portal.sync import stick as usb_stick
 
 Arguments = Mapping[str, Any]
 

@@ -1,7 +1,7 @@
 """Vouchers: everything people at the desk and the command line may do with cards, in one place.
 
-Finding and showing is in card_finding.py, making cards in card_making.py, changing them in
-card_actions.py and card_endings.py, and the phones just heard of in phones.py; here they are put
+Finding and showing is in cards/finding.py, making cards in cards/making.py, changing them in
+cards/actions.py and cards/endings.py, and the phones just heard of in phones.py; here they are put
 together.
 """
 
@@ -10,11 +10,11 @@ from collections.abc import Callable, Container
 from portal.aaa import Aaa
 from portal.accounts import Accounts
 from portal.admin import Admin
-from portal.card_actions import CardActions
-from portal.card_endings import CardEndings
-from portal.card_finding import CardFinding
-from portal.card_making import BATCH_MAX, SEALED_KEPT_S, CardMaking
-from portal.card_taking import CardTaking
+from portal.cards.actions import CardActions
+from portal.cards.endings import CardEndings
+from portal.cards.finding import CardFinding
+from portal.cards.making import BATCH_MAX, SEALED_KEPT_S, CardMaking
+from portal.cards.taking import CardTaking
 from portal.commit import GroupCommit
 from portal.grants import Grants
 from portal.phones import RecentPhones

@@ -14,7 +14,7 @@ import click
 import pytest
 
 from portal import settings
-from portal.cli import pesisir
+from portal.cli.program import pesisir
 from tests.e2e import command as real
 
 ROOT = Path(__file__).resolve().parent.parent

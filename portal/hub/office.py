@@ -7,15 +7,15 @@ from portal.enrolment import file_text
 from portal.hub.coverage import Coverage
 from portal.hub.documents import Documents
 from portal.hub.enrolment import Enrolments, Invitation
+from portal.hub.keys import HubKeys
 from portal.hub.publishing import Publishing
 from portal.hub.review import Review
 from portal.hub.reviewers import Office, reviewers
-from portal.hub_keys import HubKeys
-from portal.hub_trust import HubTrust
 from portal.operators import Operators
 from portal.store.hub import HubStore
 from portal.store.hub_office import OfficeStore
 from portal.store.hub_review import ReviewStore
+from portal.sync.trust import HubTrust
 
 
 @dataclass(slots=True)

@@ -6,12 +6,13 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from portal import usb_stick, wire
+from portal import wire
 from portal.errors import UserError
 from portal.hub.checkpoints import CheckpointError
 from portal.hub.ingest import Ingest
 from portal.signing import verify
 from portal.store.hub import HubStore
+from portal.sync import stick as usb_stick
 from portal.wire import Answer, Exchange, WireError
 
 

@@ -19,7 +19,7 @@ from portal.certificates import API_PATH
 from portal.complaints import Complaints
 from portal.door import Door
 from portal.notices import Notices
-from portal.opennds import Opennds
+from portal.opennds.bridge import Opennds
 from portal.resources import data_dir
 from portal.settings import Http
 from portal.trace import Trace

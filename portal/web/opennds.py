@@ -13,8 +13,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from portal.admin import Gateway
-from portal.opennds import Opennds
-from portal.opennds_talk import MAX_BODY_OCTETS
+from portal.opennds.bridge import Opennds
+from portal.opennds.talk import MAX_BODY_OCTETS
 from portal.web.arrivals import query_of
 from portal.web.forms import Link, Seals
 from portal.web.pages import SECURITY_HEADERS, redirect

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from portal import hub_directories, settings
+from portal import settings
 from portal.hub.rollups import NOBODY
+from portal.hub_process import directories as hub_directories
 from portal.serve_hub import Hub
 from portal.store.db.either import HubDatabase
 from portal.wire import MOST_RECORDS, Exchange

@@ -66,7 +66,9 @@ def ratio(value: float, anchor: float) -> str:
         return f"{share:.0f}"
     if share >= 1:
         return f"{share:.1f}"
-    return f"{share:.2f}" if share >= 0.1 else f"{share:.3f}"
+    if share >= 0.1:
+        return f"{share:.2f}"
+    return f"{share:.3f}" if share >= 0.01 else f"{share:.1g}"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

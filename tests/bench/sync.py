@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from portal import hub_trust, wire
+from portal import wire
 from portal.domain import ledger
 from portal.domain.ledger import ClockQuality, Kind, Record, Usage
+from portal.sync import trust as hub_trust
 from radius.packet import CLASS
 from tests.e2e.command import pesisir
 from tests.e2e.hub_process import RunningHub

@@ -14,15 +14,17 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from portal import hub_directories, hub_trust, ledger_export, settings, signing
+from portal import ledger_export, settings, signing
 from portal.domain import ledger_file, note
 from portal.domain.ledger import Flag, Kind, Usage
-from portal.hub_keys import HubKeys
-from portal.hub_trust import HubTrust
+from portal.hub.keys import HubKeys
+from portal.hub_process import directories as hub_directories
 from portal.serve_hub import Hub, HubService
 from portal.store.db.either import HUB_FILE_NAME
 from portal.store.ledger import Entry
-from portal.sync import Outcome
+from portal.sync import trust as hub_trust
+from portal.sync.exchanges import Outcome
+from portal.sync.trust import HubTrust
 from tests.e2e.faulty_link import Link
 from tests.unit.aaa.rig import START_AT, NodeRig
 

@@ -14,8 +14,8 @@ from PIL import Image
 from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import Page, Request
 
-from portal.practice import PracticeGateway
-from portal.practice_phone import Phone
+from portal.practice.gateway import PracticeGateway
+from portal.practice.phone import Phone
 from tests.e2e.chromium import needs_chromium
 from tests.unit.web.desk import PASSWORD, Desk, desk
 from tests.unit.web.village import Browser, open_internet

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from portal import practice_suite
-from portal.card_finding import CardFinding
+from portal.cards.finding import CardFinding
 from portal.errors import UserError
-from portal.practice_cases import CASES
-from portal.practice_dialects import DIALECTS, Dialect
-from portal.practice_suite import Outcome
+from portal.practice import suite as practice_suite
+from portal.practice.cases import CASES
+from portal.practice.dialects import DIALECTS, Dialect
+from portal.practice.suite import Outcome
 from radius.nas import family_names
 from tests.e2e.village import PESISIR, environment
 
@@ -127,7 +127,7 @@ def test_the_command_prints_json() -> None:
 def test_a_failure_is_told_and_sets_the_exit_status(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from portal.cli_gateways import suite
+    from portal.cli.gateways import suite
 
     async def failing(families: tuple[str, ...]) -> list[Outcome]:
         return [

@@ -16,9 +16,11 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from portal import hub_keys, settings, usb_stick, wire
-from portal.hub_client import HubClient, Unreachable
+from portal import settings, wire
+from portal.hub import keys as hub_keys
 from portal.serve_hub import Hub
+from portal.sync import stick as usb_stick
+from portal.sync.client import HubClient, Unreachable
 from tests.e2e import command
 from tests.e2e.command import pesisir
 from tests.unit.hub.office import Office

@@ -12,8 +12,8 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from portal import hub_check
 from portal.domain import ledger, merkle, note
+from portal.hub_process import check as hub_check
 from tests.e2e.faulty_link import Cut, Link
 from tests.e2e.hub_rig import HubRig, VillageRig, broken_off
 

@@ -14,8 +14,8 @@ from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import BrowserContext, Page
 
 from portal.domain.voucher import make_code
-from portal.practice import PracticeGateway
-from portal.practice_phone import Phone
+from portal.practice.gateway import PracticeGateway
+from portal.practice.phone import Phone
 from tests.e2e.chromium import needs_chromium
 from tests.unit.web.village import Browser, Village, open_internet, village
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from portal import cli_setup
+from portal.cli import setup as cli_setup
 from tests.e2e.command import START, Gateway, RunningNode, pesisir, process
 from tests.e2e.pseudo_terminal import Terminal, run_all
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from portal.domain.voucher import show
-from portal.print_layouts import LAYOUT_NAMES
 from portal.printing import LAYOUTS
+from portal.sheets.layouts import LAYOUT_NAMES
 from tests.e2e.command import RunningNode, pesisir
 from tests.unit import print_samples as samples
 

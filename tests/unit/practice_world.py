@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
 
-from portal.practice import PracticeGateway
-from portal.practice_phone import Phone
-from portal.practice_uam import uam_key, uam_quote
+from portal.practice.gateway import PracticeGateway
+from portal.practice.phone import Phone
+from portal.practice.uam import uam_key, uam_quote
 from radius import packet as radius
 
 SECRET = b"a shared secret of 22+"

@@ -12,8 +12,8 @@ from PIL import Image
 from portal.admin import Site
 from portal.domain.profile import Profile, change
 from portal.domain.voucher import make_code
-from portal.print_layouts import PosterWords, Sheet
 from portal.printing import Card
+from portal.sheets.layouts import PosterWords, Sheet
 from portal.web.operator import print_words
 from portal.web.text import Texts
 

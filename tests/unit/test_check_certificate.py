@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from portal import check, control
+from portal import control
+from portal.cli import check
 from portal.errors import UserError
 from tests.unit.certificates import DAY_S, HOST, Authority, put
 

@@ -12,7 +12,7 @@ from portal.errors import DeskError
 
 ROOT = Path(__file__).resolve().parents[2]
 CATALOGUES = ROOT / "templates" / "lang" / "operator"
-MODULES = sorted([*ROOT.glob("portal/card_*.py"), ROOT / "portal" / "devices.py"])
+MODULES = sorted([*ROOT.glob("portal/cards/*.py"), ROOT / "portal" / "devices.py"])
 LONGEST_WORDS = 12
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from portal.doctor import WATCHED_S, Report
-from portal.doctor_evidence import Finding, State
-from portal.opennds_talk import agent_key, sign
-from portal.practice import PracticeGateway
+from portal.doctor.doctor import WATCHED_S, Report
+from portal.doctor.evidence import Finding, State
+from portal.opennds.talk import agent_key, sign
+from portal.practice.gateway import PracticeGateway
 from portal.web.operator import doctor_words
 from portal.web.text import Texts
 from radius.packet import (

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from portal import doctor_checks
-from portal.doctor_checks import NAMES
-from portal.doctor_evidence import State
+from portal.doctor import checks as doctor_checks
+from portal.doctor.checks import NAMES
+from portal.doctor.evidence import State
 from portal.web.text import Texts
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from portal.opennds_talk import OK, STALE, Challenges, agent_key, read, write
+from portal.opennds.talk import OK, STALE, Challenges, agent_key, read, write
 from tests.unit.gateway_place import Place
 
 SHELLS = {"busybox ash": ["busybox", "ash"], "dash": ["dash"]}

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portal.domain.session import Kind
-from portal.opennds_talk import (
+from portal.opennds.talk import (
     MAX_BODY_OCTETS,
     NONCES_A_CHALLENGE,
     OK,
@@ -18,7 +18,7 @@ from portal.opennds_talk import (
     sign,
     write,
 )
-from portal.opennds_words import limit_words, report_attributes
+from portal.opennds.words import limit_words, report_attributes
 from portal.reports import report
 from radius.nas import Limits
 from radius.packet import ACCOUNTING_REQUEST, ACCT_DELAY_TIME, CLASS, USER_NAME, parse, sign_request

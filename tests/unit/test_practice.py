@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from portal.practice_uam import UamError, chap_password, uam_key, uam_quote
+from portal.practice.uam import UamError, chap_password, uam_key, uam_quote
 from radius import packet as radius
 from tests.unit.practice_world import (
     CODE,

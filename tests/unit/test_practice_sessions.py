@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from portal.practice_phone import Event, Session
+from portal.practice.phone import Event, Session
 from radius import packet as radius
 from radius.client import Limits
 from tests.unit.practice_world import (

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from portal import print_job
 from portal.errors import DeskError
-from portal.print_job import Job, PrintError, PrintJobs, Report, State, Work
+from portal.sheets import job as print_job
+from portal.sheets.job import Job, PrintError, PrintJobs, Report, State, Work
 from tests.unit import print_samples as samples
 
 

@@ -9,8 +9,9 @@ from PIL import Image, ImageChops, ImageDraw
 from portal import printing
 from portal.admin import Site
 from portal.domain.voucher import show
-from portal.print_layouts import DOT, Grid, Sheet
-from portal.print_marks import (
+from portal.printing import LAYOUTS, Card, grid, page_marks, pdf_measure, png_measure
+from portal.sheets.layouts import DOT, Grid, Sheet
+from portal.sheets.marks import (
     QUIET,
     Box,
     Fill,
@@ -25,7 +26,6 @@ from portal.print_marks import (
     printable,
     wrapped,
 )
-from portal.printing import LAYOUTS, Card, grid, page_marks, pdf_measure, png_measure
 from tests.unit import print_samples as samples
 
 PER_PAGE = {"a4-40": 40, "a4-21": 21, "58mm": 1, "80mm": 1}

@@ -9,8 +9,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from portal import terminal
-from portal.terminal import Command, Group, details, duration, mac, octets, plural, table, when
+from portal.cli import terminal
+from portal.cli.terminal import Command, Group, details, duration, mac, octets, plural, table, when
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_long_work_shows_a_bar_to_people_only(monkeypatch: pytest.MonkeyPatch) -
     moments = iter([0.0, 0.1, 1.0, 1.1, 1.2])
     for screen, is_shown in ((Screen(), True), (io.StringIO(), False)):
         monkeypatch.setattr(sys, "stderr", screen)
-        monkeypatch.setattr("portal.terminal.time.monotonic", lambda: next(moments))
+        monkeypatch.setattr("portal.cli.terminal.time.monotonic", lambda: next(moments))
         with terminal.progress("Issuing cards") as report:
             for done in (100, 200, 300):
                 report(done, 1000)

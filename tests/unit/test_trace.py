@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from portal.cli_watch import DROPS, REASONS, sentence
+from portal.cli.watch import DROPS, REASONS, sentence
 from portal.domain.quota import Reason
 from portal.trace import Event
 from radius.packet import (

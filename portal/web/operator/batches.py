@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from portal.card_finding import batch_of
+from portal.cards.finding import batch_of
 from portal.domain.voucher import State, parse_serial, serial
 from portal.errors import UserError
 from portal.store.db import Row

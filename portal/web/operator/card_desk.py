@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from portal.admin import Admin, Site
-from portal.card_finding import REASON_LONGEST
+from portal.cards.finding import REASON_LONGEST
 from portal.devices import Devices
 from portal.domain.voucher import parse_serial
 from portal.errors import DeskError, UserError

@@ -11,7 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from portal.audit import COMMAND_LINE
-from portal.card_endings import UNDO_REASON
+from portal.cards.endings import UNDO_REASON
 from portal.domain.profile import (
     WINDOWS,
     Profile,

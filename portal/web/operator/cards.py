@@ -11,8 +11,8 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
-from portal.card_endings import UNDO_REASON, UNDO_WITHIN_S
-from portal.card_finding import batch_of
+from portal.cards.endings import UNDO_REASON, UNDO_WITHIN_S
+from portal.cards.finding import batch_of
 from portal.domain.quota import Reason
 from portal.domain.voucher import State, normalise, parse_serial
 from portal.errors import DeskError, UserError

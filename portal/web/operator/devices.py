@@ -8,7 +8,7 @@ from typing import Any
 from starlette.responses import Response
 
 from portal.admin import Admin
-from portal.card_finding import REASON_LONGEST, reason_of
+from portal.cards.finding import REASON_LONGEST, reason_of
 from portal.devices import KINDS, NAME_LONGEST, Devices, hidden_mac, shown_mac
 from portal.errors import DeskError
 from portal.web.operator.desk import Desk, Need, NotHere, Page, Visit, whole_number

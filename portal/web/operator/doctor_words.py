@@ -4,8 +4,8 @@ for the command line."""
 from collections.abc import Mapping
 from typing import Any
 
-from portal.doctor import Report
-from portal.doctor_evidence import Finding, State
+from portal.doctor.doctor import Report
+from portal.doctor.evidence import Finding, State
 from portal.domain.quota import Reason
 from portal.web.text import Translator
 

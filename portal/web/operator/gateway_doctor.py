@@ -7,8 +7,8 @@ test only by the pages that ask before (portal/web/operator/online.py).
 from starlette.responses import Response
 
 from portal.admin import Admin
-from portal.doctor import Doctor
-from portal.doctor_evidence import State
+from portal.doctor.doctor import Doctor
+from portal.doctor.evidence import State
 from portal.errors import UserError
 from portal.web.operator import doctor_words
 from portal.web.operator.desk import Desk, Need, NotHere, Page, Visit

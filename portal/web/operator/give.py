@@ -7,7 +7,7 @@ diberikan" hides it. For five minutes the card can be taken back while nobody ha
 from markupsafe import Markup
 from starlette.responses import Response
 
-from portal.card_endings import UNDO_WITHIN_S
+from portal.cards.endings import UNDO_WITHIN_S
 from portal.domain.profile import Profile
 from portal.domain.voucher import State
 from portal.errors import UserError

@@ -9,7 +9,7 @@ from portal.audit import Audit
 from portal.complaints import Complaints
 from portal.devices import Devices
 from portal.disconnects import Disconnects
-from portal.doctor import Doctor
+from portal.doctor.doctor import Doctor
 from portal.grants import Grants
 from portal.health import Backhaul, Disk
 from portal.history import History
@@ -18,11 +18,11 @@ from portal.notices import Notices
 from portal.online import Online
 from portal.operators import Operators
 from portal.overview import DayView
-from portal.print_job import PrintJobs
 from portal.sessions import Sessions
 from portal.settings import Settings
+from portal.sheets.job import PrintJobs
 from portal.store.node import NodeStore
-from portal.sync import Sync
+from portal.sync.exchanges import Sync
 from portal.vouchers import Vouchers
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from portal.sync import Sync
+from portal.sync.exchanges import Sync
 from portal.web.operator.desk import Desk, Need, NotHere, Page, Visit
 from portal.web.operator.house import House
 

@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 
 from portal.admin import Site
 from portal.domain.profile import WINDOWS, Profile, data_quota, time_quota
-from portal.print_layouts import PosterWords, Sheet
 from portal.printing import wifi_code
+from portal.sheets.layouts import PosterWords, Sheet
 from portal.web.operator.card_words import gives
 from portal.web.text import Translator
 

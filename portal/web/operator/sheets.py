@@ -1,7 +1,7 @@
 """Sheets: many cards at once, made and printed while the desk goes on.
 
-The form starts a job (portal/print_job.py); its page says how far it is and gives the file. A sheet
-can be printed again unchanged while the sealed copies of its codes live.
+The form starts a job (portal/sheets/job.py); its page says how far it is and gives the file. A
+sheet can be printed again unchanged while the sealed copies of its codes live.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ from starlette.responses import FileResponse, Response
 
 from portal.domain.hours import day_of
 from portal.errors import DeskError, UserError
-from portal.print_job import Job, PrintError, Report, State, Work
 from portal.printing import LAYOUTS
+from portal.sheets.job import Job, PrintError, Report, State, Work
 from portal.store.batches import BatchStore
 from portal.store.db import Row
 from portal.vouchers import BATCH_MAX, SEALED_KEPT_S

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.responses import Response
 
 from portal.admin import Admin, Site
-from portal.card_finding import REASON_LONGEST
+from portal.cards.finding import REASON_LONGEST
 from portal.domain import profile as profiles
 from portal.domain.hours import parse_hours
 from portal.domain.profile import Profile

@@ -7,9 +7,9 @@ from starlette.responses import Response
 
 from portal.domain.voucher import parse_serial
 from portal.errors import DeskError, UserError
-from portal.print_job import PrintError
-from portal.print_layouts import PAPERS, PosterWords
 from portal.printing import LAYOUTS
+from portal.sheets.job import PrintError
+from portal.sheets.layouts import PAPERS, PosterWords
 from portal.web.operator import print_words
 from portal.web.operator.desk import Desk, Need, NotHere, Page, Visit
 from portal.web.operator.house import House

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from portal.card_finding import CardFinding
+from portal.cards.finding import CardFinding
 from portal.door import Phone, Problem
 from portal.errors import DeskError
 from portal.store.db import Database

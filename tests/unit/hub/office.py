@@ -5,8 +5,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from portal import hub_directories, settings
+from portal import settings
 from portal.hub.ingest import Outcome
+from portal.hub_process import directories as hub_directories
 from portal.serve_hub import Hub
 from portal.wire import Exchange
 from tests.unit.hub.written_node import NOON, WrittenNode

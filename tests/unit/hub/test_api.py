@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from portal import settings, wire
-from portal.hub_client import HubClient, Reply
 from portal.serve_hub import Hub, HubService
+from portal.sync.client import HubClient, Reply
 from portal.wire import Answer, Backup, Problem, Recovery
 from tests.unit.hub.office import Office, make_directory
 from tests.unit.hub.written_node import NOON, WrittenNode

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from portal import hub_commands, signing
+from portal import signing
 from portal.domain import ledger_file, note
 from portal.errors import UserError
+from portal.hub_process import commands as hub_commands
 from tests.unit.hub.office import Office, Tell, make_directory, office
 from tests.unit.hub.written_node import WrittenNode
 

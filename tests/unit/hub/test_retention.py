@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from portal import hub_check
 from portal.domain.ledger import DayTotal, Kind, decode
 from portal.hub.retention import first_kept
+from portal.hub_process import check as hub_check
 from portal.store.db.either import HUB_FILE_NAME
 from tests.unit.hub.office import Office, Tell, make_directory, office
 from tests.unit.hub.written_node import DAY_S, NOON, WrittenNode, pseudonym

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
-from portal import control, hub_directories, passwords
+from portal import control, passwords
 from portal.domain import ledger
 from portal.domain.ledger import ClockQuality, Kind, Record
+from portal.hub_process import directories as hub_directories
 from portal.operators import Operator
 from portal.serve_hub import Hub, HubService
 from portal.settings import load_for_hub

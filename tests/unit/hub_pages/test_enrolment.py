@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from portal import enrolment, hub_trust
+from portal import enrolment
 from portal.domain import enrol_token
 from portal.enrolment import Enrolled, Given
 from portal.errors import DeskError, UserError
 from portal.signing import SigningKeys
+from portal.sync import trust as hub_trust
 from tests.unit.hub_pages.office import Office
 
 WEEK_S = 7 * 86_400

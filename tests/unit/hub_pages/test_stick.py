@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from portal import usb_stick, wire
+from portal import wire
 from portal.errors import UserError
 from portal.hub import stick
+from portal.sync import stick as usb_stick
 from tests.unit.hub.written_node import WrittenNode
 from tests.unit.hub_pages.office import Office
 

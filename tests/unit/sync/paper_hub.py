@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from portal import sealing, signed_requests, wire
 from portal.domain import ledger, merkle, note
-from portal.hub_trust import HubTrust
+from portal.sync.trust import HubTrust
 
 COSIGNER = Ed25519PrivateKey.from_private_bytes(b"c" * 32)
 DOCUMENTS = Ed25519PrivateKey.from_private_bytes(b"d" * 32)

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from portal import signed_requests
-from portal.hub_client import HubClient, Reply, Unreachable
+from portal.sync.client import HubClient, Reply, Unreachable
 from tests.unit import certificates
 from tests.unit.sync.servers import NOW, Relay, TlsServer, serving
 

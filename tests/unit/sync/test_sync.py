@@ -9,9 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from portal import hub_trust, wire
+from portal import wire
 from portal.domain.ledger import Kind
-from portal.sync import Outcome, Sync
+from portal.sync import trust as hub_trust
+from portal.sync.exchanges import Outcome, Sync
 from tests.unit.aaa.rig import NodeRig
 from tests.unit.sync.paper_hub import PaperHub, trust
 from tests.unit.sync.servers import serving

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, quote, urljoin, urlsplit
 import pytest
 from starlette.requests import Request
 
-from portal.practice import PracticeGateway
+from portal.practice.gateway import PracticeGateway
 from portal.setting_values import networks_of
 from portal.web.arrivals import (
     client_address,

@@ -14,8 +14,8 @@ import pytest
 
 from portal import gateway_config
 from portal.certificates import announcement
-from portal.practice import PracticeGateway
-from portal.practice_phone import Phone
+from portal.practice.gateway import PracticeGateway
+from portal.practice.phone import Phone
 from radius.nas import family_names
 from tests.unit.certificates import DAY_S, HOST, Authority, phone, put
 from tests.unit.web.village import NOON_AT, Browser, Village, open_internet, village

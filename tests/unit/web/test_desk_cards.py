@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from portal.domain.voucher import State
-from portal.practice import PracticeGateway
-from portal.practice_phone import Phone
+from portal.practice.gateway import PracticeGateway
+from portal.practice.phone import Phone
 from portal.store.batches import BatchStore
 from tests.unit.web.desk import Desk, Person, desk, forms_of
 from tests.unit.web.village import Browser, Page, open_internet

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from portal.domain.voucher import show
-from portal.practice import PracticeGateway
+from portal.practice.gateway import PracticeGateway
 from tests.unit.web.desk import Desk, Person, desk, forms_of
 from tests.unit.web.village import Browser, Page, open_internet
 

@@ -14,8 +14,8 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from portal import opennds
-from portal.opennds_talk import OK, STALE, VERSION, agent_key, sign
+from portal.opennds import bridge as opennds
+from portal.opennds.talk import OK, STALE, VERSION, agent_key, sign
 from radius.nas.opennds import ENTER_PATH, write_fas
 from tests.unit.web.village import SECRET, Browser, Page, Village, village
 

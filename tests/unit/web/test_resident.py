@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from portal.domain.voucher import make_code, show
-from portal.practice import PracticeGateway
-from portal.practice_phone import Phone
+from portal.practice.gateway import PracticeGateway
+from portal.practice.phone import Phone
 from portal.web.memory import KEPT_S
 from tests.unit.web.village import Browser, Page, Village, open_internet, village
 

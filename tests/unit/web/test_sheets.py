@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from portal.domain.voucher import show
-from portal.print_job import State
+from portal.sheets.job import State
 from portal.web.operator import sheets
 from tests.unit import print_samples as samples
 from tests.unit.web.desk import Desk, Person, desk

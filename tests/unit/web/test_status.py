@@ -9,7 +9,7 @@ from portal.domain.quota import Reason, WindowLeft
 from portal.domain.voucher import State
 from portal.door import Problem
 from portal.grants import VoucherStatus
-from portal.practice import PracticeGateway
+from portal.practice.gateway import PracticeGateway
 from portal.web.sentences import end_key, facts, gauges, trouble, warning
 from portal.web.text import Texts
 from tests.unit.web.village import NOON_AT, Browser, Page, Village, open_internet, village

@@ -22,8 +22,8 @@ import uvicorn
 from portal import keys, settings
 from portal.node import Node
 from portal.node_clock import Clocks
-from portal.practice import PracticeGateway
-from portal.practice_phone import Phone
+from portal.practice.gateway import PracticeGateway
+from portal.practice.phone import Phone
 from portal.serve import Service
 from portal.store import db
 from tests.unit import new_database

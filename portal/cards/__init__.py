@@ -1,0 +1,1 @@
+"""Cards at the desk and the command line: made, found, changed, ended."""

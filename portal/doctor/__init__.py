@@ -1,0 +1,1 @@
+"""Doctor: what is right and wrong with a gateway, and the fix."""

@@ -1,0 +1,1 @@
+"""The hub's process beside its listeners: directory, commands, check, backups, figures."""

@@ -1,0 +1,43 @@
+"""What `pesisir check` looks at in a hub's directory: the store, and whether it is still what was
+cosigned. In the form of portal/cli/check.py."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from portal.serve_hub import Hub
+
+
+async def look(hub: "Hub") -> list[dict[str, str]]:
+    """{"name", "status" (ok, warning, fail), "message"} of each thing looked at."""
+    found = [
+        _line("database", "ok", f"{await hub.store.database.octets():,} octets")
+        if await hub.is_healthy()
+        else _line("database", "fail", "nothing can be stored now; see the log")
+    ]
+    known = {node["node_id"] for node in await hub.store.nodes()}
+    for node_id in sorted({*known, *await hub.ledger.nodes_of_rows()}):
+        if node_id not in known:
+            found.append(_line(f"node {node_id}", "fail", "it has reported, and is in no list"))
+        faults = await hub.proof.faults(node_id, hub.now())
+        name = f"node {node_id}"
+        for fault in faults:
+            where = f"Epoch {fault.epoch}: " if fault.epoch >= 0 else ""
+            found.append(_line(name, "fail", f"{where}{fault.what}"))
+        if not faults:
+            heads = await hub.ledger.heads(hub.store.database, node_id)
+            records = sum(head.size for head in heads)
+            found.append(_line(name, "ok", f"{records:,} records are as they were cosigned"))
+    alarms = await hub.alarms.store.going_on()
+    for alarm in alarms:
+        found.append(_line(f"alarm {alarm['kind']}", "warning", str(alarm["detail"])))
+    return found
+
+
+def _line(name: str, status: str, message: str) -> dict[str, str]:
+    return {"name": name, "status": status, "message": message}
+
+
+async def command(hub: "Hub") -> dict[str, Any]:
+    """The whole answer of the command, but for the settings."""
+    checks = await look(hub)
+    return {"ok": all(check["status"] != "fail" for check in checks), "checks": checks}

@@ -1,0 +1,1 @@
+"""openNDS: gateways that know no RADIUS, spoken for."""

@@ -1,0 +1,1 @@
+"""The node's way to its hub: exchanges over a link that dies, or on a stick."""
