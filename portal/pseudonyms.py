@@ -21,7 +21,11 @@ DAY_S = 86_400
 
 def month_of(at: int, zone: tzinfo) -> int:
     """The month of an instant in a zone, counted from year 0."""
-    local = datetime.fromtimestamp(at, zone)
+    return month_of_local(datetime.fromtimestamp(at, zone))
+
+
+def month_of_local(local: datetime) -> int:
+    """The month of a time on the wall, counted from year 0."""
     return local.year * 12 + local.month - 1
 
 
