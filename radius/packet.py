@@ -280,13 +280,10 @@ def parse(datagram: bytes) -> Packet:
                 )
             value_at = offset + 2
             offset += size
+            if kind == MESSAGE_AUTHENTICATOR:
+                message_authenticator_at = -1 if kind in first else value_at
             # A value that runs past the end is cut by the slice and found after the loop.
-            if kind not in first:
-                first[kind] = raw[value_at:offset]
-                if kind == MESSAGE_AUTHENTICATOR:
-                    message_authenticator_at = value_at
-            elif kind == MESSAGE_AUTHENTICATOR:
-                message_authenticator_at = -1
+            first.setdefault(kind, raw[value_at:offset])
     except IndexError:
         raise PacketError(
             f"one octet is left at octet {offset}, an attribute has at least 2"

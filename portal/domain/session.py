@@ -31,29 +31,53 @@ INTERIM: Final = Kind.INTERIM
 """For the hot path: an enum looks its members up each time."""
 
 
-@dataclass(slots=True)
 class Report:
-    """One accounting packet, directions as RFC 2866 means them: input comes from the phone."""
+    """One accounting packet, directions as RFC 2866 means them: input comes from the phone.
 
-    kind: Kind
-    event_at: int
-    """When it happened, epoch seconds UTC."""
-    session_time_s: int | None
-    input_octets: int | None
-    """Full 64-bit counter, None when the packet has none (as a Start)."""
-    output_octets: int | None
-    has_gigawords: bool
-    end_cause: str | None = None
+    `event_at` is when it happened, epoch seconds UTC. The counters are full 64-bit numbers, None
+    when the packet has none (as a Start).
+    """
+
+    __slots__ = (
+        "end_cause",
+        "event_at",
+        "has_gigawords",
+        "input_octets",
+        "kind",
+        "output_octets",
+        "session_time_s",
+    )
+
+    # Written out, here and below: what `dataclass` makes is not compiled, each packet pays for it.
+    def __init__(
+        self,
+        kind: Kind,
+        event_at: int,
+        session_time_s: int | None,
+        input_octets: int | None,
+        output_octets: int | None,
+        has_gigawords: bool,
+        end_cause: str | None = None,
+    ) -> None:
+        self.kind = kind
+        self.event_at = event_at
+        self.session_time_s = session_time_s
+        self.input_octets = input_octets
+        self.output_octets = output_octets
+        self.has_gigawords = has_gigawords
+        self.end_cause = end_cause
 
 
-@dataclass(slots=True)
 class Delta:
     """What a report added: octets and seconds used between two moments."""
 
-    since_at: int
-    until_at: int
-    octets: int
-    seconds: int
+    __slots__ = ("octets", "seconds", "since_at", "until_at")
+
+    def __init__(self, since_at: int, until_at: int, octets: int, seconds: int) -> None:
+        self.since_at = since_at
+        self.until_at = until_at
+        self.octets = octets
+        self.seconds = seconds
 
 
 NOTHING: Final = Delta(0, 0, 0, 0)
