@@ -46,6 +46,8 @@ class Usage:
 
     sessions: int = 0
     octets: int = 0
+    peak: int = 0
+    """Most phones online at once."""
 
     def __bool__(self) -> bool:
         return self.sessions > 0 or self.octets > 0

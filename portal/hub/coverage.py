@@ -42,7 +42,10 @@ class Coverage:
                 at = int(row["hour"]) * HOUR_S
                 old = usage.get(at, Usage())
                 usage[at] = Usage(
-                    old.sessions + int(row["sessions"]), old.octets + int(row["octets"])
+                    old.sessions + int(row["sessions"]),
+                    old.octets + int(row["octets"]),
+                    # Of two boxes in one hour one took the other's place.
+                    max(old.peak, int(row["peak"])),
                 )
         for node_id in nodes:
             # What tells of the last hour was written after it.

@@ -1,17 +1,19 @@
 """Review: what the office sees of its sites and their usage.
 
-Everything here says until when its data goes. Figures of fewer than five people are hidden from
-reviewers; a voucher's pseudonym is shown only to who gave a reason, and that is written down.
+Everything here says until when its data goes. Figures and records of small groups are hidden from
+reviewers (`small_groups`); a voucher's pseudonym is shown only to who gave a reason, and that is
+written down.
 """
 
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 from portal.domain.hours import day_of, end_of_day, window_at
 from portal.errors import DeskError
-from portal.hub.reviewers import LEAST_GROUP
+from portal.hub.rollups import NOBODY
+from portal.hub.small_groups import SEES_ALL, Groups, groups_of, is_small
 from portal.store.audit import Deed
 from portal.store.db.either import Row
 from portal.store.hub_office import OfficeStore
@@ -23,6 +25,8 @@ _ONE_PERSON_MOST = 1_000
 LATE_AFTER_S = 2 * 3_600
 """A box not heard for so long is late: four exchanges of the usual half hour."""
 GONE_AFTER_S = 24 * 3_600
+_BEFORE_ALL = 10**14
+"""More than any epoch: where Few stands among the records of a day, newest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +38,24 @@ class Figures:
     sessions: int = 0
     octets: int = 0
     seconds: int = 0
+    is_small: bool = False
+    """They are, or contain, the sums of a group that reviewers must not see."""
 
     def plus(self, row: Row) -> "Figures":
         """With a row of the sums by day."""
+        users, sessions = int(row["users"]), int(row["sessions"])
+        octets = int(row["input_octets"]) + int(row["output_octets"])
         return Figures(
-            self.users + int(row["users"]),
-            self.sessions + int(row["sessions"]),
-            self.octets + int(row["input_octets"]) + int(row["output_octets"]),
+            self.users + users,
+            self.sessions + sessions,
+            self.octets + octets,
             self.seconds + int(row["counted_s"]),
+            self.is_small or is_small(users, is_used=sessions > 0 or octets > 0),
         )
 
     def is_hidden_from(self, role: str) -> bool:
         """Whether somebody of this role must not see them: too few people to hide among."""
-        return role != "admin" and 0 < self.users < LEAST_GROUP
+        return self.is_small and role != SEES_ALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +116,9 @@ class Line:
     input_octets: int
     output_octets: int
     gateway: str
+    """Empty for who may not know: few phones are at one gateway."""
     profile: str
+    """Empty where it would single out few cards."""
     cause: int
     flags: int
     clock_quality: int
@@ -116,6 +127,22 @@ class Line:
     def key(self) -> str:
         """What the next page begins below."""
         return f"{self.day}.{self.node_id}.{self.epoch}.{self.seq}"
+
+
+@dataclass(frozen=True, slots=True)
+class Few:
+    """In the place of a small group's records: that there are some."""
+
+    node_id: str
+    day: int
+    number: int
+    """The node's number of the site."""
+    site: str
+
+    @property
+    def key(self) -> str:
+        """What the next page begins below: before all records of the day."""
+        return f"{self.day}.{self.node_id}.{_BEFORE_ALL}.{self.number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,22 +241,24 @@ class Review:
 
     # --- the usage log
 
-    async def lines(self, asked: Asked, below: Cursor | None, limit: int) -> list[Line]:
-        """The newest records of a part of the log, below a place in it."""
-        found: list[Line] = []
-        async for line in self.all_lines(asked, below, limit):
+    async def lines(
+        self, asked: Asked, role: str, below: Cursor | None, limit: int
+    ) -> list[Line | Few]:
+        """The newest records of a part of the log, below a place in it, for this role."""
+        found: list[Line | Few] = []
+        async for line in self.all_lines(asked, role, below, limit):
             found.append(line)
             if len(found) == limit:
                 break
         return found
 
     async def all_lines(
-        self, asked: Asked, below: Cursor | None = None, at_once: int = 1_000
-    ) -> AsyncIterator[Line]:
-        """All records of a part of the log, newest day first, `at_once` read at a time.
+        self, asked: Asked, role: str, below: Cursor | None = None, at_once: int = 1_000
+    ) -> AsyncIterator[Line | Few]:
+        """All records of a part of the log for this role, newest day first, `at_once` read at a
+        time. What is a small group is decided once for each day.
 
-        Raises DeskError for a period that ends before it begins or is too long, and for a site
-        that is not there.
+        Raises DeskError for a period that ends before it begins or is too long.
         """
         days = (asked.last - asked.first).days + 1
         if days < 1:
@@ -239,12 +268,14 @@ class Review:
         codes: dict[tuple[str, int], str] = {}
         for row in await self._store.places():
             codes[(row["node_id"], int(row["number"]))] = row["code"]
+        zones = {row["code"]: ZoneInfo(row["zone"]) for row in await self._store.sites()}
         wanted: dict[str, list[int]] = {}
         for (node_id, number), code in codes.items():
             if code == asked.site:
                 wanted.setdefault(node_id, []).append(number)
-        gateways, profiles = await self._named("gateway"), await self._named("profile")
+        named = _Named(codes, await self._named("gateway"), await self._named("profile"))
         first_day, last_day = asked.first.toordinal(), asked.last.toordinal()
+        groups, groups_day = Groups(), 0
         for row in await self._store.filled_days(first_day, last_day):
             day, node_id = int(row["day"]), str(row["node_id"])
             if asked.site is not None and node_id not in wanted:
@@ -255,11 +286,18 @@ class Review:
                     continue
                 if (day, node_id) == (below.day, below.node_id):
                     place = (below.epoch, below.seq)
+            if role != SEES_ALL and day != groups_day:
+                groups, groups_day = groups_of(await self._store.groups(day)), day
             sites = None if asked.site is None else wanted[node_id]
+            small = groups.small_sites(node_id, day, sites)
+            for number in small:
+                if place is None or (_BEFORE_ALL, number) < place:
+                    yield Few(node_id, day, number, codes.get((node_id, number), ""))
             while True:
-                rows = await self._store.sessions(node_id, day, sites, place, at_once)
+                rows = await self._store.sessions(node_id, day, sites, small, place, at_once)
                 for one in rows:
-                    yield _line(one, codes, gateways, profiles)
+                    line = _line(one, named)
+                    yield line if role == SEES_ALL else _without_hints(line, one, groups, zones)
                 if len(rows) < at_once:
                     break
                 place = (int(rows[-1]["epoch"]), int(rows[-1]["seq"]))
@@ -282,6 +320,8 @@ class Review:
             raise DeskError("record_gone")
         now = self._now()
         pseudonym = bytes(row["pseudonym"])
+        if pseudonym == NOBODY:
+            raise DeskError("record_of_nobody")
         deed = Deed(by, "voucher.open", None, f"{at.node_id}/{at.epoch}/{at.seq}", reason)
         async with self._office.database.transaction() as transaction:
             await self._office.write_deed(transaction, now, deed)
@@ -295,8 +335,8 @@ class Review:
             (place["node_id"], int(place["number"])): place["code"]
             for place in await self._store.places()
         }
-        gateways, profiles = await self._named("gateway"), await self._named("profile")
-        return pseudonym.hex(), [_line(one, codes, gateways, profiles) for one in rows]
+        named = _Named(codes, await self._named("gateway"), await self._named("profile"))
+        return pseudonym.hex(), [_line(one, named) for one in rows]
 
 
 def _state(row: Row, now: int) -> str:
@@ -310,28 +350,50 @@ def _state(row: Row, now: int) -> str:
     return "up" if silent_s < LATE_AFTER_S else "late" if silent_s < GONE_AFTER_S else "gone"
 
 
-def _line(
-    row: Row,
-    codes: dict[tuple[str, int], str],
-    gateways: dict[tuple[str, int], str],
-    profiles: dict[tuple[str, int], str],
-) -> Line:
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """What nodes' numbers stand for."""
+
+    codes: dict[tuple[str, int], str]
+    gateways: dict[tuple[str, int], str]
+    profiles: dict[tuple[str, int], str]
+
+
+def _line(row: Row, named: _Named) -> Line:
     node_id = str(row["node_id"])
     return Line(
         node_id=node_id,
         day=int(row["day"]),
         epoch=int(row["epoch"]),
         seq=int(row["seq"]),
-        site=codes.get((node_id, int(row["site"])), ""),
+        site=named.codes.get((node_id, int(row["site"])), ""),
         started_at=int(row["started_at"]),
         ended_at=int(row["at"]),
         duration_s=int(row["duration_s"]),
         counted_s=int(row["counted_s"]),
         input_octets=int(row["input_octets"]),
         output_octets=int(row["output_octets"]),
-        gateway=gateways.get((node_id, int(row["gateway"])), str(row["gateway"])),
-        profile=profiles.get((node_id, int(row["profile"])), str(row["profile"])),
+        gateway=named.gateways.get((node_id, int(row["gateway"])), str(row["gateway"])),
+        profile=named.profiles.get((node_id, int(row["profile"])), str(row["profile"])),
         cause=int(row["cause"]),
         flags=int(row["flags"]),
         clock_quality=int(row["clock_quality"]),
+    )
+
+
+def _without_hints(line: Line, row: Row, groups: Groups, zones: Mapping[str, ZoneInfo]) -> Line:
+    """A record as a reviewer sees it: nothing in it points at a smaller group than its own."""
+    day = date.fromordinal(line.day)
+    zone = zones.get(line.site)
+    begins_at = 0
+    if zone is not None:
+        begins_at = int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp())
+    group = (line.node_id, line.day, int(row["site"]))
+    is_told = groups.tells(group, int(row["profile"]))
+    return replace(
+        line,
+        # What of a session lay on the day before is that day's, which may be hidden.
+        started_at=max(line.started_at, begins_at),
+        gateway="",
+        profile=line.profile if is_told else "",
     )

@@ -14,8 +14,6 @@ from portal.store.audit import Deed
 from portal.store.hub_office import OfficeStore
 
 ROLES = ("admin", "reviewer")
-LEAST_GROUP = 5
-"""Figures of fewer people than this are hidden from reviewers."""
 OFFICE_ID = 0
 
 

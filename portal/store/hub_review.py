@@ -87,6 +87,14 @@ class ReviewStore:
             (first_day, last_day),
         )
 
+    async def groups(self, day: int) -> list[Row]:
+        """The sums of a day by site and profile."""
+        return await self._database.all(
+            "SELECT node_id, day, site, profile, sessions, users, input_octets, output_octets"
+            " FROM site_day WHERE day = ?",
+            (day,),
+        )
+
     async def hours(self, node_id: str, site: int, first: int, last: int) -> list[Row]:
         """What was used in each hour (epoch seconds / 3600) of a place."""
         return await self._database.all(
@@ -125,15 +133,20 @@ class ReviewStore:
         node_id: str,
         day: int,
         sites: Sequence[int] | None,
+        without: Sequence[int],
         below: tuple[int, int] | None,
         limit: int,
     ) -> list[Row]:
-        """Records of a node's day below (epoch, seq), newest first; of these sites, None: all."""
+        """Records of a node's day below (epoch, seq), newest first; of these sites, None: of
+        all, and of none in `without`."""
         wheres = ["node_id = ?", "day = ?"]
         values: list[Any] = [node_id, day]
         if sites is not None:
             wheres.append(f"site IN ({', '.join('?' * len(sites))})")
             values += sites
+        if without:
+            wheres.append(f"site NOT IN ({', '.join('?' * len(without))})")
+            values += without
         if below is not None:
             wheres.append("(epoch < ? OR (epoch = ? AND seq < ?))")
             values += (below[0], *below)

@@ -4,13 +4,14 @@ The desk's machinery (sign-ins, forms, tokens, notices, languages) under /review
 its one place. Pages say until when their data goes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
 from zoneinfo import ZoneInfo
 
 from starlette.responses import Response
 
+from portal.domain.hours import day_of
 from portal.hub.office import HubOffice
 from portal.hub.review import SiteView
 from portal.web.operator.desk import Desk, NotHere, Page, Visit
@@ -65,14 +66,23 @@ def moment(t: Translator, at: int | None, now: int, zone: ZoneInfo) -> str:
     return t("review.never") if at is None else t.moment(at, now, zone)
 
 
+def brief(t: Translator, at: int | None, now: int, zone: ZoneInfo) -> str:
+    """When something was, in a narrow column: the time of today, else the date."""
+    if at is None:
+        return t("review.never")
+    return t.time(at, zone) if day_of(at, zone) == day_of(now, zone) else t.short_date(at, zone)
+
+
 def until(t: Translator, at: int | None, now: int, zone: ZoneInfo) -> str:
     """Until when data goes, in words: "data sampai ..."."""
     return t("review.until_none") if at is None else t("review.until", at=t.moment(at, now, zone))
 
 
-def day_text(t: Translator, day: date) -> str:
-    """A date in digits."""
-    return day.strftime("%d/%m/%Y")
+def earliest(sites: Iterable[SiteView]) -> int | None:
+    """Until when the data of all these sites go: until the earliest of them; None: there are
+    none."""
+    known = [site.data_until_at for site in sites if site.data_until_at is not None]
+    return min(known, default=None)
 
 
 def read_day(text: str, fallback: date) -> date:

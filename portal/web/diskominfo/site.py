@@ -125,13 +125,14 @@ class _Site:
     def _hour(self, visit: Visit, site: SiteView, hour: Hour, sums: Figures) -> dict[str, object]:
         clock = datetime.fromtimestamp(hour.start_at, site.zone)
         is_hidden = sums.is_hidden_from(visit.operator.role) and bool(hour.usage)
-        few = visit.t("review.few")
         return {
             "time": f"{clock.hour:02d}.00",
             "sign": SIGNS[hour.state],
             "state": visit.t(f"review.hour.{hour.state}"),
-            "sessions": few if is_hidden else visit.t.number(hour.usage.sessions),
-            "data": few if is_hidden else visit.t.octets(hour.usage.octets),
+            "is_few": is_hidden,
+            "peak": visit.t.number(hour.usage.peak),
+            "sessions": visit.t.number(hour.usage.sessions),
+            "data": visit.t.octets(hour.usage.octets),
         }
 
     async def settings(self, visit: Visit) -> Response:

@@ -4,46 +4,23 @@ The list and the file hold no pseudonym. Who wants to know which records are of 
 why, and that is written down before the answer is shown.
 """
 
-import csv
-import io
-from collections.abc import AsyncIterator, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from starlette.responses import Response, StreamingResponse
 
-from portal.domain.hours import day_of
+from portal.domain.hours import day_of, end_of_day
 from portal.errors import DeskError
-from portal.hub.review import Asked, Cursor, Line, SiteView, cursor
-from portal.reports import TERMINATE_CAUSES
+from portal.hub.review import Asked, Cursor, Few, Line, SiteView, cursor
 from portal.store.audit import Deed
-from portal.web.diskominfo.console import USAGE, Console, attachment, read_day, until
+from portal.web.diskominfo.console import USAGE, Console, attachment, earliest, read_day, until
+from portal.web.diskominfo.usage_file import SHAPES, cause_words, name_of, parts
 from portal.web.operator.desk import Need, NotHere, Page, Visit
 
 PAGE = 50
-AT_ONCE = 1_000
 USUAL_DAYS = 7
-_DANGEROUS = ("=", "+", "-", "@", "\t", "\r")
-COLUMNS = (
-    "site",
-    "site_name",
-    "started",
-    "ended",
-    "duration_s",
-    "counted_s",
-    "input_octets",
-    "output_octets",
-    "gateway",
-    "profile",
-    "terminate_cause",
-    "flags",
-    "clock_quality",
-    "node",
-    "epoch",
-    "seq",
-)
-"""Of the file; `node`, `epoch` and `seq` name the record in the ledger, for an auditor."""
 
 
 def pages(console: Console) -> list[Page]:
@@ -70,58 +47,57 @@ class _Usage:
         sites = await self._office.review.sites()
         asked = _asked(visit, visit.query if visit.request.method == "GET" else visit.fields, sites)
         below = cursor(visit.query.get("below", ""))
-        lines: list[Line] = []
+        lines: list[Line | Few] = []
         if error is None:
             try:
-                lines = await self._office.review.lines(asked, below, PAGE + 1)
+                role = visit.operator.role
+                lines = await self._office.review.lines(asked, role, below, PAGE + 1)
+                await self._note(visit, "usage.read", asked)
             except DeskError as refused:
                 error = refused
-            if below is None and error is None:
-                await self._note(visit, "usage.read", asked)
         kept = _kept(asked)
         older = None
         if len(lines) > PAGE:
             older = f"{USAGE}?{urlencode([*kept, ('below', lines[PAGE - 1].key)])}"
-        zones = {site.code: site.zone for site in sites}
-        names = {site.code: site.name for site in sites}
+        by_code = {site.code: site for site in sites}
         return self._desk.page(
             visit,
             "usage",
             {
-                "rows": [self._row(visit, line, zones, names) for line in lines[:PAGE]],
+                "rows": [self._row(visit, line, by_code) for line in lines[:PAGE]],
                 "choices": sites,
                 "asked": asked,
-                "until": self._until(visit, asked, sites),
+                "first": _date(visit, asked.first),
+                "last": _date(visit, asked.last),
+                "until": until(visit.t, self._until(asked, sites), visit.now, visit.zone),
                 "older": older,
                 "newest": f"{USAGE}?{urlencode(kept)}" if below is not None else None,
             },
             error=error,
         )
 
-    def _until(self, visit: Visit, asked: Asked, sites: Sequence[SiteView]) -> str:
-        chosen = [site for site in sites if asked.site in (None, site.code)]
-        newest = [site.data_until_at for site in chosen if site.data_until_at is not None]
-        return until(visit.t, min(newest, default=None), visit.now, visit.zone)
+    def _until(self, asked: Asked, sites: Sequence[SiteView]) -> int | None:
+        """Until when the data of all sites that are asked for go."""
+        return earliest(site for site in sites if asked.site in (None, site.code))
 
     def _row(
-        self,
-        visit: Visit,
-        line: Line,
-        zones: dict[str, ZoneInfo],
-        names: dict[str, str],
+        self, visit: Visit, line: Line | Few, sites: Mapping[str, SiteView]
     ) -> dict[str, object]:
-        t, zone = visit.t, zones.get(line.site, visit.zone)
+        t, site = visit.t, sites.get(line.site)
+        name = t("review.site_unnamed") if site is None else site.name
+        zone = visit.zone if site is None else site.zone
+        if isinstance(line, Few):
+            return {"is_few": True, "day": _short_date(visit, line.day, zone), "site": name}
         return {
+            "is_few": False,
             "key": line.key,
-            "site": names.get(line.site, t("review.site_unnamed")),
+            "site": name,
             "ended": f"{t.short_date(line.ended_at, zone)} {t.time(line.ended_at, zone)}",
             "duration": t.duration(line.duration_s),
             "data": t.octets(line.input_octets + line.output_octets),
-            "profile": line.profile,
+            "profile": line.profile or "\u2013",
             "gateway": line.gateway,
-            "cause": TERMINATE_CAUSES.get(line.cause, t("review.goes_on"))
-            if line.cause in TERMINATE_CAUSES or line.cause == 0
-            else str(line.cause),
+            "cause": cause_words(t, line.cause),
         }
 
     async def _note(self, visit: Visit, action: str, asked: Asked) -> None:
@@ -135,40 +111,21 @@ class _Usage:
         """POST: the whole period as CSV (RFC 4180), sent while it is read."""
         sites = await self._office.review.sites()
         asked = _asked(visit, visit.fields, sites)
+        role, shape = visit.operator.role, SHAPES.get(visit.fields.get("as", "csv"))
+        if shape is None:
+            raise NotHere
         try:
             # A period that is refused is refused before the file begins.
-            await self._office.review.lines(asked, None, 1)
+            await self._office.review.lines(asked, role, None, 1)
         except DeskError as error:
             return await self._list(visit, error)
         await self._note(visit, "usage.export", asked)
-        name = f"pesisir-{asked.site or 'semua'}-{asked.first}-{asked.last}.csv"
+        lines = self._office.review.all_lines(asked, role)
         response = StreamingResponse(
-            self._file(visit, asked, sites), media_type="text/csv; charset=utf-8; header=present"
+            parts(lines, sites, visit.t, shape),
+            media_type="text/csv; charset=utf-8; header=present",
         )
-        return attachment(response, name)
-
-    async def _file(
-        self, visit: Visit, asked: Asked, sites: Sequence[SiteView]
-    ) -> AsyncIterator[bytes]:
-        zones = {site.code: site.zone for site in sites}
-        names = {site.code: site.name for site in sites}
-        t = visit.t
-        made = datetime.fromtimestamp(visit.now, UTC).isoformat()
-        heading = (
-            (t("review.csv.period"), f"{asked.first} - {asked.last}"),
-            (t("review.csv.until"), self._until(visit, asked, sites)),
-            (t("review.csv.made"), made, visit.operator.name),
-        )
-        # Every line has the same number of fields.
-        yield written((*line, *[""] * (len(COLUMNS) - len(line))) for line in heading)
-        yield written([COLUMNS])
-        waiting: list[Sequence[object]] = []
-        async for line in self._office.review.all_lines(asked, None, AT_ONCE):
-            waiting.append(_fields(line, zones.get(line.site, visit.zone), names))
-            if len(waiting) == AT_ONCE:
-                yield written(waiting)
-                waiting = []
-        yield written(waiting)
+        return attachment(response, name_of(asked, self._until(asked, sites), visit.zone))
 
     # --- one voucher
 
@@ -196,20 +153,18 @@ class _Usage:
             values = {"key": key, "reason": reason}
             return self._desk.page(visit, "voucher_ask", values, error=error)
         sites = await self._office.review.sites()
-        zones = {site.code: site.zone for site in sites}
-        names = {site.code: site.name for site in sites}
-        today = day_of(visit.now, visit.zone)
+        by_code = {site.code: site for site in sites}
         return self._desk.page(
             visit,
             "voucher",
             {
                 "pseudonym": pseudonym,
                 "reason": " ".join(reason.split()),
-                "rows": [self._row(visit, line, zones, names) for line in lines],
+                "rows": [self._row(visit, line, by_code) for line in lines],
                 "octets": visit.t.octets(
                     sum(line.input_octets + line.output_octets for line in lines)
                 ),
-                "until": self._until(visit, Asked(None, today, today), sites),
+                "until": until(visit.t, earliest(sites), visit.now, visit.zone),
             },
         )
 
@@ -229,38 +184,9 @@ def _kept(asked: Asked) -> list[tuple[str, str]]:
     return [("at", asked.site or ""), ("from", str(asked.first)), ("to", str(asked.last))]
 
 
-def _fields(line: Line, zone: ZoneInfo, names: dict[str, str]) -> Sequence[object]:
-    return (
-        line.site,
-        names.get(line.site, ""),
-        datetime.fromtimestamp(line.started_at, zone).isoformat(),
-        datetime.fromtimestamp(line.ended_at, zone).isoformat(),
-        line.duration_s,
-        line.counted_s,
-        line.input_octets,
-        line.output_octets,
-        line.gateway,
-        line.profile,
-        TERMINATE_CAUSES.get(line.cause, "" if line.cause == 0 else str(line.cause)),
-        line.flags,
-        line.clock_quality,
-        line.node_id,
-        line.epoch,
-        line.seq,
-    )
+def _date(visit: Visit, day: date) -> str:
+    return visit.t.date(end_of_day(day, visit.zone) - 1, visit.zone)
 
 
-def written(rows: Iterable[Sequence[object]]) -> bytes:
-    """Rows as RFC 4180 has them. A text that a spreadsheet would take for a formula gets an
-    apostrophe before it, which spreadsheets do not show."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\r\n")
-    for row in rows:
-        writer.writerow([_safe(value) for value in row])
-    return text.getvalue().encode()
-
-
-def _safe(value: object) -> object:
-    if isinstance(value, str) and value.lstrip(" \n\u00a0").startswith(_DANGEROUS):
-        return f"'{value}"
-    return value
+def _short_date(visit: Visit, day: int, zone: ZoneInfo) -> str:
+    return visit.t.short_date(end_of_day(date.fromordinal(day), zone) - 1, zone)

@@ -20,6 +20,7 @@ from portal import control, passwords
 from portal.domain import ledger
 from portal.domain.ledger import ClockQuality, Kind, Record
 from portal.hub_process import directories as hub_directories
+from portal.misses import Misses
 from portal.operators import Operator
 from portal.serve_hub import Hub, HubService
 from portal.settings import load_for_hub
@@ -34,6 +35,10 @@ PEOPLE = (("ketua", "admin"), ("tinjau", "reviewer"))
 ZONE = "Asia/Makassar"
 NOON_AT = int(datetime(2026, 11, 21, 12, tzinfo=ZoneInfo(ZONE)).timestamp())
 _HASH = passwords.hashed(PASSWORD)
+_TABLES = {
+    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'table'",
+    "postgresql": "SELECT tablename AS name FROM pg_tables WHERE schemaname = 'public'",
+}
 
 
 class OfficePerson(Person):
@@ -85,6 +90,25 @@ class Office:
         deed = Deed("test", "operator.add", None, name)
         await people._store.add(name, role, None, _HASH, False, self.at, deed)
         people._by_name[name] = Operator(name, role, None, _HASH, False, self.at)
+
+    def empty(self) -> None:
+        """Take away all that a test has left: rows, the hands of the clock, people's errors."""
+
+        async def emptied() -> None:
+            database = self.hub.store.database
+            names = [row["name"] for row in await database.all(_TABLES[database.dialect])]
+            async with database.transaction() as transaction:
+                for name in names:
+                    if name not in ("fact", "schema_version"):
+                        await transaction.run(f"DELETE FROM {name}", ())
+            people = self.hub.office.people
+            people._by_name.clear()
+            people._misses._misses = Misses()
+            for name, role in PEOPLE:
+                await self._person(name, role)
+
+        self.at = NOON_AT
+        self.do(emptied())
 
     def stop(self) -> None:
         """Stop it all."""
@@ -235,33 +259,26 @@ class Office:
         site: int = 1,
     ) -> None:
         """A session of half an hour that ended so long ago, with its sums."""
-        at = self.at - ago_s
-        day = datetime.fromtimestamp(at, ZoneInfo(ZONE)).toordinal()
-        self.write(
-            "INSERT INTO session_record (node_id, day, epoch, seq, site, pseudonym, gateway,"
-            " profile, started_at, at, duration_s, counted_s, input_octets, output_octets, cause,"
-            " flags, clock_quality) VALUES (?, ?, 0, ?, ?, ?, 1, 1, ?, ?, 1800, 1800, ?, ?, 1, 3,"
-            " 1)",
-            [
-                (node_id, day, seq, site, bytes([person] * 10), at - 1_800, at, octets // 10)
-                + (octets - octets // 10,)
-            ],
-        )
-        self.write(
-            "INSERT INTO site_day (node_id, site, day, profile, sessions, users, input_octets,"
-            " output_octets, counted_s) VALUES (?, ?, ?, 1, 1, 1, ?, ?, 1800) ON CONFLICT"
-            " (node_id, site, day, profile) DO UPDATE SET sessions = site_day.sessions + 1,"
-            " users = site_day.users + 1, input_octets = site_day.input_octets"
-            " + excluded.input_octets, output_octets = site_day.output_octets"
-            " + excluded.output_octets",
-            [(node_id, site, day, octets // 10, octets - octets // 10)],
-        )
-        self.write(
-            "INSERT INTO site_hour (node_id, site, hour, sessions, octets, peak, open_minutes)"
-            " VALUES (?, ?, ?, 1, ?, 1, ?) ON CONFLICT (node_id, site, hour) DO UPDATE SET"
-            " sessions = site_hour.sessions + 1, octets = site_hour.octets + excluded.octets",
-            [(node_id, site, at // 3_600, octets, bytes(120))],
-        )
+        self.sessions(node_id, [(seq, ago_s, person)], octets=octets, site=site)
+
+    def sessions(
+        self,
+        node_id: str,
+        told: Sequence[tuple[int, int, int]],
+        *,
+        octets: int = 10_000_000,
+        site: int = 1,
+        profile: int = 1,
+    ) -> None:
+        """Sessions (seq, ago_s, person) like the one of `session`, in one transaction."""
+
+        async def written() -> None:
+            async with self.hub.store.database.transaction() as transaction:
+                for seq, ago_s, person in told:
+                    at = self.at - ago_s
+                    await _session(transaction, node_id, seq, at, person, octets, site, profile)
+
+        self.do(written())
 
     def event(
         self,
@@ -286,6 +303,46 @@ class Office:
             " VALUES (?, ?, ?, 0, ?, 0, ?)",
             [(node_id, int(kind), at, seq, payload)],
         )
+
+
+async def _session(
+    transaction: HubTransaction,
+    node_id: str,
+    seq: int,
+    at: int,
+    person: int,
+    octets: int,
+    site: int,
+    profile: int,
+) -> None:
+    day = datetime.fromtimestamp(at, ZoneInfo(ZONE)).toordinal()
+    pseudonym, up, down = bytes([person] * 10), octets // 10, octets - octets // 10
+    await transaction.run(
+        "INSERT INTO session_record (node_id, day, epoch, seq, site, pseudonym, gateway, profile,"
+        " started_at, at, duration_s, counted_s, input_octets, output_octets, cause, flags,"
+        " clock_quality) VALUES (?, ?, 0, ?, ?, ?, 1, ?, ?, ?, 1800, 1800, ?, ?, 1, 3, 1)",
+        (node_id, day, seq, site, pseudonym, profile, at - 1_800, at, up, down),
+    )
+    is_new = await transaction.run(
+        "INSERT INTO user_day (node_id, day, pseudonym, site, profile) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT DO NOTHING",
+        (node_id, day, pseudonym, site, profile),
+    )
+    await transaction.run(
+        "INSERT INTO site_day (node_id, site, day, profile, sessions, users, input_octets,"
+        " output_octets, counted_s) VALUES (?, ?, ?, ?, 1, ?, ?, ?, 1800) ON CONFLICT"
+        " (node_id, site, day, profile) DO UPDATE SET sessions = site_day.sessions + 1,"
+        " users = site_day.users + excluded.users, input_octets = site_day.input_octets"
+        " + excluded.input_octets, output_octets = site_day.output_octets"
+        " + excluded.output_octets",
+        (node_id, site, day, profile, is_new, up, down),
+    )
+    await transaction.run(
+        "INSERT INTO site_hour (node_id, site, hour, sessions, octets, peak, open_minutes)"
+        " VALUES (?, ?, ?, 1, ?, 1, ?) ON CONFLICT (node_id, site, hour) DO UPDATE SET"
+        " sessions = site_hour.sessions + 1, octets = site_hour.octets + excluded.octets",
+        (node_id, site, at // 3_600, octets, bytes(120)),
+    )
 
 
 @contextmanager

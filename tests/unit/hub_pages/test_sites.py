@@ -6,6 +6,7 @@ import pytest
 
 from portal.domain.ledger import ClockQuality, Kind
 from tests.unit.hub_pages.office import Office
+from tests.unit.web.village import Page
 
 HOUR_S = 3_600
 
@@ -65,6 +66,98 @@ def test_figures_of_fewer_than_five_are_hidden_from_reviewers(hub: Office) -> No
     hub.session(node, 5, person=5, octets=250_000_000)
     for path in ("/review/", "/review/site/TJL"):
         assert "1,3 GB" in hub.enter("tinjau").get(path).text
+
+
+def test_usage_that_no_card_is_known_of_is_hidden_too(hub: Office) -> None:
+    node = hub.add_box("TJL")
+    hub.heard(node)
+    hub.session(node, 1, octets=250_000_000)
+    hub.write("UPDATE site_day SET users = 0", [()])
+    assert "250" not in hub.enter("tinjau").get("/review/site/TJL").text
+
+
+def test_a_day_of_two_boxes_is_hidden_where_one_of_them_saw_few(hub: Office) -> None:
+    old = hub.add_box("TJL")
+    hub.sessions(old, [(n, 3_600, n) for n in range(1, 9)])
+    new = hub.add_box("TJL", "f" * 16)
+    hub.sessions(new, [(1, 60, 1)], octets=250_000_000)
+    # The sum, less what the log shows of the first box, would be the one card of the second.
+    assert "330" not in hub.enter("tinjau").get("/review/site/TJL").text
+    assert "330" in hub.enter("ketua").get("/review/site/TJL").text
+
+
+# --- many sites
+
+
+def many(hub: Office) -> None:
+    """120 sites that report, and of each kind of trouble one."""
+    for number in range(120):
+        code = f"D{number:03d}"
+        hub.add_site(code, f"Desa {number:03d}", group="utara" if number % 2 else "selatan")
+        hub.heard(hub.add_box(code, f"{number:016x}"))
+    for code, name, ago_s in (("ZL", "Zona Lambat", 3), ("ZM", "Zona Mati", 30)):
+        hub.add_site(code, name)
+        hub.heard(hub.add_box(code, f"{ago_s:a>16d}"), ago_s=ago_s * HOUR_S)
+    hub.add_site("ZA", "Zona Peringatan")
+    alarmed = hub.add_box("ZA", "e" * 16)
+    hub.heard(alarmed)
+    hub.write(
+        "INSERT INTO alarm (node_id, kind, alarm_key, first_at, last_at, count, detail)"
+        " VALUES (?, 'fork', 'x', 0, 0, 1, '')",
+        [(alarmed,)],
+    )
+
+
+def names_on(page: Page) -> list[str]:
+    """The sites of the table, in its order."""
+    parts = page.html.split('<th scope="row"><a href="/review/site/')[1:]
+    return [part.partition(">")[2].partition("<")[0] for part in parts]
+
+
+def test_of_many_sites_those_in_trouble_come_first(hub: Office) -> None:
+    many(hub)
+    person = hub.enter("tinjau")
+    page = person.get("/review/")
+    assert names_on(page)[:4] == ["Zona Peringatan", "Zona Mati", "Zona Lambat", "Desa Tanjung"]
+    assert "124 lokasi" in page.text and "121 Melapor" in page.text
+    assert "1 Tidak terdengar" in page.text and "1 Belum ada kotak" in page.text
+    assert len(page.body) < 100_000
+    assert names_on(person.get("/review/?state=late")) == ["Zona Lambat"]
+    assert names_on(person.get("/review/?order=name"))[0] == "Desa 000"
+
+
+def test_every_one_of_many_sites_is_on_one_page(hub: Office) -> None:
+    many(hub)
+    person, found = hub.enter("tinjau"), list[str]()
+    for start in (0, 50, 100):
+        page = person.get(f"/review/?order=name&from={start}")
+        found += names_on(page)
+    assert "Halaman sebelumnya" in page.text and "Halaman berikutnya" not in page.text
+    assert len(found) == len(set(found)) == 124 and found == sorted(found)
+
+
+def test_sites_are_found_by_name_code_and_group(hub: Office) -> None:
+    many(hub)
+    person = hub.enter("tinjau")
+    assert names_on(person.get("/review/?q=TANJUNG+desa")) == ["Desa Tanjung"]
+    assert names_on(person.get("/review/?q=d07")) == [f"Desa 07{n}" for n in range(10)]
+    assert names_on(person.get("/review/?q=d07&group=utara")) == [
+        f"Desa 07{n}" for n in (1, 3, 5, 7, 9)
+    ]
+    page = person.get("/review/?q=tidak+ada")
+    assert "Tidak ada lokasi yang cocok" in page.text and 'value="tidak ada"' in page.html
+    assert person.get("/review/?from=99999&order=x&state=x&group=x").status == 200
+
+
+def test_the_order_tells_no_reviewer_what_is_hidden(hub: Office) -> None:
+    for code, name, people in (("A", "Awal", 1), ("B", "Besar", 9), ("C", "Kecil", 4)):
+        hub.add_site(code, name)
+        node = hub.add_box(code, code.lower() * 16)
+        hub.heard(node)
+        hub.sessions(node, [(n, 60, n) for n in range(1, people + 1)])
+    ordered = "/review/?order=cards"
+    assert names_on(hub.enter("tinjau").get(ordered)) == ["Besar", "Awal", "Desa Tanjung", "Kecil"]
+    assert names_on(hub.enter("ketua").get(ordered)) == ["Besar", "Kecil", "Awal", "Desa Tanjung"]
 
 
 def test_a_replaced_boxs_records_stay_the_sites(hub: Office) -> None:
