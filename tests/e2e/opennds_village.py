@@ -480,8 +480,10 @@ class OpenndsVillage:
         path = f"paced/{octets}" if paced else str(octets)
         said = self.run_in(
             "phone",
-            # Ten seconds without an octet are the end.
-            *("curl", "-s", "-o", "/dev/null", "-Y", "1", "-y", "10", "-w", "%{size_download}"),
+            # Ten seconds without an octet are the end, or without a connection: who is cut off gets
+            # no word.
+            *("curl", "-s", "-o", "/dev/null", "-Y", "1", "-y", "10", "--connect-timeout", "10"),
+            *("-w", "%{size_download}"),
             f"http://{INTERNET}/{path}",
             is_fine=False,
         )
