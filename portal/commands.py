@@ -282,8 +282,8 @@ async def _replace_vouchers(node: Node, arguments: Arguments, report: Report) ->
     keys = arguments["keys"]
     if len(keys) == 1 and keys[0].count("..") == 1:
         first, last = keys[0].split("..")
-        return await node.vouchers.replace_range(first, last, arguments["reason"])
-    return await node.vouchers.replace(keys, arguments["reason"])
+        return await node.vouchers.replace_range(first, last, arguments["reason"], report=report)
+    return await node.vouchers.replace(keys, arguments["reason"], report=report)
 
 
 def _parsed(parse: Callable[[str], int], text: str | None) -> int | None:

@@ -220,11 +220,13 @@ def _ask(directory: Path, name: str, arguments: Mapping[str, Any], report: Repor
         except OSError:
             raise _NotServed from None
         connection.settimeout(ANSWER_S)
+        so_far = ""
         with suppress(OSError):
             for line in answers:
                 answer = json.loads(line) if line.endswith(b"\n") else {}
                 if "progress" in answer:
                     report(*answer["progress"])
+                    so_far = " (it had come to {} of {})".format(*answer["progress"])
                 elif "retry" in answer:
                     raise _NotServed
                 elif "error" in answer:
@@ -232,8 +234,8 @@ def _ask(directory: Path, name: str, arguments: Mapping[str, Any], report: Repor
                 elif "value" in answer:
                     return answer["value"]
     raise UserError(
-        f"the node in {directory} went away before it answered; look whether the command was done "
-        "before you repeat it"
+        f"the node in {directory} went away before it answered{so_far}; look whether the command "
+        "was done before you repeat it"
     )
 
 

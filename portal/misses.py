@@ -89,13 +89,34 @@ class Misses:
         self._clients.move_to_end(client)
         if elapsed_s - known.last_miss_s > FORGIVEN_AFTER_S:
             known.misses = 0
-        known.misses += 1
+        self._missed(known, known.misses + 1, elapsed_s)
+
+    def _missed(self, known: _Client, misses: int, elapsed_s: float) -> None:
+        known.misses = misses
         known.last_miss_s = elapsed_s
         if known.misses >= CLIENT_MISSES:
             wait_s = FIRST_WAIT_S * 2 ** min(known.misses - CLIENT_MISSES, 10)
             known.waits_until_s = elapsed_s + min(wait_s, LONGEST_WAIT_S)
         if len(self._clients) > CLIENTS_KEPT:
             self._clients.popitem(last=False)
+
+    def recall(self, client: str, misses: int, last_miss_s: float) -> None:
+        """Take up what a client missed before a restart, in a row and the last then."""
+        self._missed(self._clients.setdefault(client, _Client()), misses, last_miss_s)
+
+    def recall_site(self, site_id: int, misses: int, last_miss_s: float) -> None:
+        """Take up what was missed at a site before a restart, as if all of it was missed then."""
+        self._of_site[site_id] = deque([last_miss_s] * misses, maxlen=1000)
+
+    def in_a_row(self, client: str) -> int:
+        """How many misses of a client are not forgiven."""
+        known = self._clients.get(client)
+        return 0 if known is None else known.misses
+
+    def lately(self, site_id: int, elapsed_s: float) -> int:
+        """How many misses count against a site."""
+        found = self._of_site.get(site_id, ())
+        return sum(elapsed_s - missed_s <= SITE_SPAN_S for missed_s in found)
 
     def _count(self, site_id: int, elapsed_s: float) -> None:
         hours = self._counted.setdefault(site_id, {})

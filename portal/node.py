@@ -120,6 +120,7 @@ class Node:
             people,
             self.admin,
             pins=people,
+            misses=people,
             now=self.now,
             elapsed_s=self.elapsed_s,
             random_below=secrets.randbelow,

@@ -11,7 +11,8 @@ import json
 import logging
 import re
 import zlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -20,7 +21,7 @@ from portal.admin import Admin
 from portal.audit import COMMAND_LINE
 from portal.cards.finding import reason_of
 from portal.errors import DeskError
-from portal.misses import Misses
+from portal.sign_in_misses import MissStore, SignInMisses
 from portal.store.audit import Deed
 from portal.store.db import DatabaseError, Row, trouble
 from portal.store.operators import OperatorStore
@@ -136,6 +137,7 @@ class Operators:
         admin: Admin | None,
         *,
         pins: OperatorStore | None = None,
+        misses: MissStore | None = None,
         roles: Sequence[str] = ROLES,
         now: Callable[[], int],
         elapsed_s: Callable[[], float],
@@ -143,7 +145,8 @@ class Operators:
         random_token: Callable[[int], str],
     ):
         """`admin`: the sites people may be of, None where there are none. `pins`: where browsers
-        are kept in which a PIN is enough, None where it never is."""
+        are kept in which a PIN is enough, None where it never is. `misses`: where wrong passwords
+        are kept, None where a restart forgets them."""
         self._store = store
         self._admin = admin
         self._pins = pins
@@ -152,7 +155,7 @@ class Operators:
         self._elapsed_s = elapsed_s
         self._random_below = random_below
         self._random_token = random_token
-        self._misses = Misses()
+        self._misses = SignInMisses(misses, now=now, elapsed_s=elapsed_s)
         self._hashing = asyncio.Lock()
         self._waiting = 0
         self._changing = asyncio.Lock()
@@ -320,11 +323,11 @@ class Operators:
         """
         operator = self.operator(name)
         self._check_wait(f"own:{name}", None)
-        self._check_busy()
-        self._misses.miss(f"own:{name}", None, self._elapsed_s())
-        if not await self._fits(old, operator.password_hash):
-            raise SignInRefused("password_old")
-        self._misses.forgive(f"own:{name}")
+        with self._turn():
+            await self._misses.miss(f"own:{name}")
+            if not await self._fits(old, operator.password_hash):
+                raise SignInRefused("password_old")
+        await self._misses.forgive(f"own:{name}")
         if new != again:
             raise DeskError("password_again")
         if not SHORTEST_PASSWORD <= len(new) <= LONGEST_PASSWORD:
@@ -363,23 +366,25 @@ class Operators:
         operator = self._by_name.get(name) if NAME.fullmatch(name) else None
         is_known = operator is not None and self.browser_of(browser) == operator.name
         key = zlib.crc32(operator.name.encode()) if operator is not None else -1
-        client = f"browser:{browser}" if is_known else f"source:{source}"
+        client = f"source:{source}"
+        if is_known and browser is not None:
+            client = f"browser:{_token_hash(browser).hex()}"
         self._check_wait(client, None)
         if not is_known:
             self._check_wait(None, key)
         stored = operator.password_hash if operator is not None else await self._nobodys()
-        self._check_busy()
-        # Counted first: many tries at once are as many misses.
-        self._misses.miss(client, None, self._elapsed_s())
-        is_right = await self._fits(password, stored)
+        with self._turn():
+            # Counted first: many tries at once are as many misses.
+            await self._misses.miss(client)
+            is_right = await self._fits(password, stored)
         if operator is None or not is_right or self._by_name.get(operator.name) != operator:
             if not is_known:
-                self._misses.miss(None, key, self._elapsed_s())
+                await self._misses.miss_name(key)
             if operator is not None:
                 # An unknown name is not written down: people type their password there.
                 await self._record_sign_in(operator, "sign_in.refused")
             raise SignInRefused("sign_in")
-        self._misses.forgive(client)
+        await self._misses.forgive(client)
         await self._record_sign_in(operator, "sign_in")
         return operator
 
@@ -420,10 +425,12 @@ class Operators:
         token_hash = _token_hash(browser)
         row = pins.browser(token_hash)
         assert row is not None
-        # Counted first: many tries at once are as many misses.
-        if not await pins.browser_missed(token_hash, PIN_MISSES):
-            raise SignInRefused("pin_over")
-        if not await self._fits(_pin_text(pin, browser), row["pin_hash"]):
+        with self._turn():
+            # Counted first: many tries at once are as many misses.
+            if not await pins.browser_missed(token_hash, PIN_MISSES):
+                raise SignInRefused("pin_over")
+            is_right = await self._fits(_pin_text(pin, browser), row["pin_hash"])
+        if not is_right:
             await self._store.record(
                 self._now(), Deed(name, "sign_in.refused", operator.site_id, name, details="PIN")
             )
@@ -500,17 +507,20 @@ class Operators:
     async def _fits(self, text: str, stored: str) -> bool:
         if len(text) > LONGEST_PASSWORD:
             return False
-        self._check_busy()
-        self._waiting += 1
-        try:
-            async with self._hashing:
-                return await asyncio.to_thread(passwords.fits, text, stored)
-        finally:
-            self._waiting -= 1
+        async with self._hashing:
+            return await asyncio.to_thread(passwords.fits, text, stored)
 
-    def _check_busy(self) -> None:
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """A place among those whose password is being looked at; who gets none has missed
+        nothing."""
         if self._waiting >= MOST_WAITING:
             raise SignInRefused("busy", BUSY_WAIT_S)
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
 
     async def _nobodys(self) -> str:
         """A hash nothing fits, so that an unknown name takes as long as a known one."""
@@ -519,7 +529,7 @@ class Operators:
         return self._nobody
 
     def _check_wait(self, client: str | None, key: int | None) -> None:
-        wait_s = self._misses.wait_s(client, key, self._elapsed_s())
+        wait_s = self._misses.wait_s(client, key)
         if wait_s > 0:
             raise SignInRefused("sign_in_wait", int(-(-wait_s // 1)))
 

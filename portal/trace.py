@@ -3,7 +3,7 @@
 Nothing is recorded while nobody watches: the first subscriber hooks into the RADIUS server
 (radius/watched.py) and into the portal's pages, the last one takes the hooks away. An event holds
 no secret, no password and no code: a code is told by its card's serial, else by its last four
-digits.
+digits, and digits that are no code by how many they are.
 """
 
 import logging
@@ -264,7 +264,7 @@ class Trace:
 
     def _user(self, name: str, mac: str | None) -> tuple[str, str, str]:
         """The serial behind a User-Name as far as it is known, what it is (`serial`, `mac`, `code`,
-        `other`), and the name as it may be shown."""
+        `digits`, `other`), and the name as it may be shown."""
         if voucher.parse_serial(name) is not None:
             return name.strip().upper(), "serial", name.strip().upper()
         if mac is not None and canonical_mac(name) == mac:
@@ -273,7 +273,11 @@ class Trace:
         if code is not None and voucher.is_well_formed(code):
             card = self._accounts.card_of_code(code, self._now())
             return "" if card is None else card.serial, "code", f"**** **** {code[-4:]}"
-        # It may be a code with a slip of the finger, or a password in the wrong field.
+        count = voucher.digits_in(name)
+        if count:
+            # A code with a slip of the finger, or a telephone number: how many is all that is told.
+            return "", "digits", f"{count} digits"
+        # It may be a password in the wrong field.
         return "", "other", f"{len(name)} characters"
 
     def _accounting(self, packet: Packet, gateway: Gateway | None) -> tuple[str, dict[str, Any]]:

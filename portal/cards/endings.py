@@ -159,10 +159,19 @@ class CardEndings:
         *,
         by: str = COMMAND_LINE,
         seen: int | None = None,
+        report: Callable[[int, int], None] = lambda done, total: None,
     ) -> dict[str, Any]:
         """Give new codes for old cards: what is left moves to the octet and second, the old codes
-        die, open sessions end. `seen` is for a single card."""
-        return await self._replace(keys, reason_of(reason), by, seen=seen)
+        die, open sessions end. `seen` is for a single card.
+
+        `report` is called with how many are replaced and how many it will be. Many are replaced in
+        pieces, each card whole or not at all.
+        """
+
+        def check(card: Card) -> None:
+            self._finding.check_seen(card, seen)
+
+        return await self._replace(keys, reason_of(reason), by, check=check, report=report)
 
     async def _replace(
         self,
@@ -170,48 +179,49 @@ class CardEndings:
         reason: str,
         by: str,
         *,
-        seen: int | None = None,
-        only_drawer: bool = False,
+        report: Callable[[int, int], None],
+        check: Callable[[Card], None] = lambda card: None,
+        leave_out: Callable[[Taken], bool] = lambda card: False,
     ) -> dict[str, Any]:
-        """`only_drawer`: none of them may be in somebody's hands, given or used."""
         kinds: set[tuple[str, int]] = set()
 
-        def check(card: Card) -> None:
+        def check_each(card: Card) -> None:
             if card.revoked_at is not None:
                 raise DeskError("cards.replace_revoked", serial=card.serial)
             self._taking.check_alive(card)
-            self._finding.check_seen(card, seen)
-            if only_drawer and self._is_out(card):
-                raise DeskError("cards.changed", serial=card.serial)
+            check(card)
             kinds.add((card.account.profile, card.site_id))
             if len(kinds) > 1:
                 raise DeskError("cards.replace_mixed")
 
-        async with self._taking.taking(keys, check) as taken:
-            profile, site_id = kinds.pop()
-            issued = await self._making.succeed(
-                [(card.serial, card.id, card.account_id, card.use_before_at) for card in taken],
-                profile=profile,
-                site_id=site_id,
+        async def followed(serials: Sequence[str]) -> None:
+            await self._end(serials, "replaced")
+
+        async with self._taking.taking(keys, check_each) as taken:
+            return await self._making.succeed(
+                taken,
                 reason=reason,
                 by=by,
+                leave_out=leave_out,
+                followed=followed,
+                report=report,
             )
-            await self._end([card.serial for card in taken], "replaced")
-        return issued
-
-    def _is_out(self, card: Card) -> bool:
-        about = self._cards.about(card.serial)
-        is_given = about is not None and about["given_at"] is not None
-        return is_given or card.account.first_used_at is not None
 
     async def replace_range(
-        self, first: str, last: str, reason: str, *, by: str = COMMAND_LINE
+        self,
+        first: str,
+        last: str,
+        reason: str,
+        *,
+        by: str = COMMAND_LINE,
+        report: Callable[[int, int], None] = lambda done, total: None,
     ) -> dict[str, Any]:
         """Replace the cards from one serial to another of the same batch that are still in the
         drawer: a sheet that cannot be printed again.
 
         Left out, and told in "left_out", are cards that may be in people's hands, given or used,
-        and those that have ended: those are replaced one by one, by who knows why.
+        and those that have ended: those are replaced one by one, by who knows why. What was stopped
+        on the way goes on when it is done again.
         """
         reason = reason_of(reason)
         begin, end = voucher.parse_serial(first), voucher.parse_serial(last)
@@ -236,5 +246,23 @@ class CardEndings:
                 left_out.append({"serial": row["serial"], "why": why})
         if not wanted:
             raise DeskError("cards.range_empty", first=first, last=last)
-        issued = await self._replace(wanted, reason, by, only_drawer=True)
+
+        def leave_out(card: Taken) -> bool:
+            # Many take a while, and somebody may come with a card of the sheet meanwhile.
+            why = self._why_out(card.serial)
+            if why is not None:
+                left_out.append({"serial": card.serial, "why": why})
+            return why is not None
+
+        issued = await self._replace(wanted, reason, by, leave_out=leave_out, report=report)
+        if not issued["vouchers"]:
+            raise DeskError("cards.range_empty", first=first, last=last)
+        left_out.sort(key=lambda one: voucher.parse_serial(one["serial"]) or (0, 0))
         return issued | {"left_out": left_out}
+
+    def _why_out(self, serial: str) -> str | None:
+        """Why a card may be in somebody's hands; None: it is in the drawer."""
+        if self._finding.find(serial).account.first_used_at is not None:
+            return "used"
+        about = self._cards.about(serial)
+        return "given" if about is not None and about["given_at"] is not None else None

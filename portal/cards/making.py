@@ -5,8 +5,10 @@ copy; the node itself keeps only its keyed hash.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
@@ -16,13 +18,16 @@ from portal.accounts import Accounts
 from portal.admin import Admin, Site
 from portal.audit import COMMAND_LINE
 from portal.cards.finding import REASON_LONGEST, SLICE, CardFinding, batch_of
+from portal.cards.taking import Taken
 from portal.data_counting import is_for_no_gateway
 from portal.domain import hours, voucher
 from portal.errors import DeskError
 from portal.store.audit import Deed
 from portal.store.cards import CardStore, NewBatch, NewCard
-from portal.store.db import DatabaseError
+from portal.store.db import DatabaseError, trouble
 from portal.store.node import NodeStore
+
+log = logging.getLogger(__name__)
 
 BATCH_MAX = 10_000
 PIECE = 50
@@ -35,6 +40,27 @@ BREATH_S = 0.001
 would meet cards in each of them."""
 SEALED_KEPT_S = 72 * 3600
 """A jammed print can be printed again unchanged for so long, at most until first use."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Code:
+    """A code, and what is stored of it."""
+
+    text: str
+    hash: bytes
+    sealed: bytes
+
+    def card(
+        self,
+        serial: str,
+        use_before_at: int | None,
+        given_at: int | None = None,
+        given_by: str | None = None,
+    ) -> NewCard:
+        """The card with this code."""
+        return NewCard(
+            *(serial, self.hash, self.text[-4:], self.sealed, use_before_at, given_at, given_by)
+        )
 
 
 class CardMaking:
@@ -130,39 +156,75 @@ class CardMaking:
 
     async def succeed(
         self,
-        old: Sequence[tuple[str, int, int, int | None]],
+        old: Sequence[Taken],
         *,
-        profile: str,
-        site_id: int,
         reason: str,
         by: str,
+        leave_out: Callable[[Taken], bool],
+        followed: Callable[[Sequence[str]], Awaitable[None]],
+        report: Callable[[int, int], None],
     ) -> dict[str, Any]:
-        """Make a new card in place of each old one, (serial, card, account, use before); the new
-        one takes over the account and the old one ends."""
-        number = self.next_number()
-        deeds = [
-            Deed(
-                by,
-                "voucher.replace",
-                site_id,
-                serial,
-                reason,
-                f"{serial} -> {voucher.serial(number, n)}",
-            )
-            for n, (serial, *_) in enumerate(old, start=1)
-        ]
-        first, last = old[0][0], old[-1][0]
-        note = f"replaces {first}" if len(old) == 1 else f"replaces {first} to {last}"
-        issued = await self._issue(
-            NewBatch(number, site_id, profile, note, self._now(), by),
-            [use_before_at for *_, use_before_at in old],
-            deeds,
-            replaces=[(card_id, account_id) for _, card_id, account_id, _ in old],
-            reason=reason,
-        )
-        for (serial, *_), new in zip(old, issued["vouchers"], strict=True):
-            new["replaces"] = serial
-        return issued
+        """Make a new card in place of each old one of a profile and site; the new one takes over
+        the account and the old one ends.
+
+        Many are replaced in pieces. Each card is replaced whole or not at all: when something stops
+        it, the batch holds those that are. `leave_out` is asked for each just before; `followed` is
+        awaited with the serials of each piece once it is on disk. Raises DeskError when the disk
+        stops it on the way.
+        """
+        batch = NewBatch(self.next_number(), old[0].site_id, old[0].profile, "", self._now(), by)
+        batch_id: int | None = None
+        told: list[dict[str, Any]] = []
+        first = ""
+        for begin in range(0, len(old), PIECE):
+            codes: list[_Code] = []
+            try:
+                for n in range(len(old[begin : begin + PIECE])):
+                    codes.append(self._made())
+                    if n % BREATH == BREATH - 1 and len(old) > PIECE:
+                        await asyncio.sleep(BREATH_S)
+                piece = [card for card in old[begin : begin + PIECE] if not leave_out(card)]
+                if not piece:
+                    continue
+                first = first or piece[0].serial
+                is_one = first == piece[-1].serial
+                batch = replace(
+                    batch,
+                    issued_at=self._now(),
+                    note=f"replaces {first}" + ("" if is_one else f" to {piece[-1].serial}"),
+                )
+                cards = [
+                    code.card(voucher.serial(batch.number, n), card.use_before_at)
+                    for n, (code, card) in enumerate(
+                        zip(codes, piece, strict=False), start=len(told) + 1
+                    )
+                ]
+                deeds = [
+                    Deed(
+                        *(by, "voucher.replace", card.site_id, card.serial, reason),
+                        details=f"{card.serial} -> {new.serial}",
+                    )
+                    for card, new in zip(piece, cards, strict=True)
+                ]
+                pairs = [(card.id, card.account_id) for card in piece]
+                batch_id = await self._cards.replace(batch_id, batch, cards, pairs, deeds, reason)
+            except DatabaseError as error:
+                if not told or trouble(error) is None:
+                    raise
+                log.error("replacing_stopped done=%d of=%d error=%s", len(told), len(old), error)
+                raise DeskError(
+                    "cards.replace_stopped",
+                    done=len(told),
+                    total=len(old),
+                    batch=batch_of(told[0]["serial"]),
+                ) from error
+            finally:
+                self._being_made.difference_update(code.text for code in codes)
+            for code, card, new in zip(codes, piece, cards, strict=False):
+                told.append(self._told(new.serial, code.text) | {"replaces": card.serial})
+            await followed([card.serial for card in piece])
+            report(len(told), len(old))
+        return {"batch": batch_of(voucher.serial(batch.number, 1)), "vouchers": told}
 
     def _check_profile(self, name: str) -> None:
         if name not in self._admin.profiles_by_name:
@@ -191,31 +253,24 @@ class CardMaking:
         deeds: Sequence[Deed],
         *,
         is_given: bool = False,
-        replaces: Sequence[tuple[int, int]] | None = None,
-        reason: str | None = None,
         report: Callable[[int, int], None] = lambda done, total: None,
     ) -> dict[str, Any]:
         count = len(use_before_at)
         batch_id = None
-        if count > PIECE and replaces is None:
+        if count > PIECE:
             batch_id = await self._begin(batch)
         codes: list[str] = []
         serials: list[str] = []
         cards: list[NewCard] = []
         try:
             for n in range(count):
-                code = self._new_code()
-                self._being_made.add(code)
-                codes.append(code)
-                card = NewCard(
+                code = self._made()
+                codes.append(code.text)
+                card = code.card(
                     voucher.serial(batch.number, n + 1),
-                    self._accounts.hash_of(code),
-                    code[-4:],
-                    self._seal.encrypt(code.encode()),
                     use_before_at[n],
                     batch.issued_at if is_given else None,
                     batch.issued_by if is_given else None,
-                    None if replaces is None else replaces[n],
                 )
                 serials.append(card.serial)
                 cards.append(card)
@@ -226,7 +281,7 @@ class CardMaking:
                     cards = []
                     report(len(codes), count)
             if batch_id is None:
-                await self._cards.issue(batch, cards, deeds, reason=reason)
+                await self._cards.issue(batch, cards, deeds)
             else:
                 if cards:
                     await self._cards.add(batch_id, batch, cards)
@@ -241,8 +296,8 @@ class CardMaking:
             self._unfinished.discard(batch_id or 0)
             self._being_made.difference_update(codes)
         told = []
-        for n, (serial, code) in enumerate(zip(serials, codes, strict=True), start=1):
-            told.append(self._told(serial, code))
+        for n, (serial, text) in enumerate(zip(serials, codes, strict=True), start=1):
+            told.append(self._told(serial, text))
             if n % SLICE == 0:
                 await asyncio.sleep(0)
         return {"batch": batch_of(serials[0]), "vouchers": told}
@@ -262,6 +317,12 @@ class CardMaking:
 
     def _told(self, serial: str, code: str) -> dict[str, Any]:
         return {"serial": serial, "code": code, "url": f"{self._portal_url()}/{code}"}
+
+    def _made(self) -> "_Code":
+        """A new code, and what is stored of it; nobody else makes it meanwhile."""
+        code = self._new_code()
+        self._being_made.add(code)
+        return _Code(code, self._accounts.hash_of(code), self._seal.encrypt(code.encode()))
 
     def _new_code(self) -> str:
         """A code nobody has: 11 random digits and a check digit, never the printed example."""

@@ -218,9 +218,12 @@ def replace_vouchers(words: tuple[str, ...], reason: str, as_json: bool) -> None
     """Replace lost cards: old codes die, balances move.
 
     A017-05..A017-23 replaces what is still in the drawer of that range: cards given or used are
-    left out.
+    left out. When something stops it, the cards that were not reached are as they were; done again
+    it goes on with them.
     """
-    show(call("replace_vouchers", keys=_keys(words), reason=reason), as_json, _replaced_text)
+    with progress("Replacing cards") as report:
+        batch = call("replace_vouchers", report, keys=_keys(words), reason=reason)
+    show(batch, as_json, _replaced_text)
 
 
 def _replaced_text(batch: dict[str, Any]) -> str:

@@ -266,7 +266,9 @@ def progress(label: str) -> Iterator[control.Report]:
 
     try:
         yield report
-    finally:
         if bar is not None:
             bar.update(max(0, bar.length - bar.pos))
+    finally:
+        # Of what was stopped it shows how far it came.
+        if bar is not None:
             bar.__exit__(None, None, None)

@@ -11,6 +11,7 @@ import click
 from portal import control
 from portal.cli.doctor import for_option
 from portal.cli.terminal import Command, complete_from, duration, existing_directory, mac, octets
+from portal.domain.voucher import CODE_DIGITS
 from portal.errors import UserError
 
 _VERDICT_COLOURS = {
@@ -145,9 +146,13 @@ def _access(event: dict[str, Any]) -> str:
         "serial": "one-time password of",
         "mac": "phone asks by its MAC",
         "code": "code",
-        "other": "unreadable name of",
+        "digits": "no code:",
+        "other": "no code: a name of",
     }[facts["how"]]
     name = "" if facts["how"] == "mac" else f" {facts['user']}"
+    if facts["how"] == "digits":
+        is_whole = facts["user"] == f"{CODE_DIGITS} digits"
+        name += ", at least one of them wrong" if is_whole else f", a code has {CODE_DIGITS}"
     card = f" = {event['serial']}" if facts["how"] == "code" and event["serial"] else ""
     signed = "" if facts["is_signed"] else ", not signed"
     head = f"Access-Request: {how}{name}{card}{_from(event)}{signed}"

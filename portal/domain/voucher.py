@@ -77,10 +77,19 @@ def normalise(text: str) -> str | None:
     letters that look like digits, words around the code (`Kode: 4829 ...`), and the link of a QR
     code of any host. Whether the digits fit together is for `is_well_formed`.
     """
-    if len(text) > _MAX_TYPED:
-        return None
-    digits = "".join(_digits(word) for word in unicodedata.normalize("NFKC", text).split())
+    digits = _all_digits(text)
     return digits if len(digits) == CODE_DIGITS else None
+
+
+def digits_in(text: str) -> int:
+    """Return how many digits `normalise` sees in what somebody typed."""
+    return len(_all_digits(text))
+
+
+def _all_digits(text: str) -> str:
+    if len(text) > _MAX_TYPED:
+        return ""
+    return "".join(_digits(word) for word in unicodedata.normalize("NFKC", text).split())
 
 
 def _digits(word: str) -> str:

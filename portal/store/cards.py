@@ -49,9 +49,6 @@ class NewCard:
     use_before_at: int | None = None
     given_at: int | None = None
     given_by: str | None = None
-    replaces: tuple[int, int] | None = None
-    """(card, account) of the old card that ends and whose account this one takes over; None: the
-    card gets an account of its own. All of a batch, or none."""
 
 
 async def write_all(transaction: Transaction, at: int, deeds: Sequence[Deed]) -> None:
@@ -61,33 +58,16 @@ async def write_all(transaction: Transaction, at: int, deeds: Sequence[Deed]) ->
         transaction.append(deed.entry(at))
 
 
-async def insert_batch(
-    transaction: Transaction, batch: NewBatch, cards: Sequence[NewCard], reason: str | None = None
-) -> int:
-    """Insert a batch with its cards; return the id of the first, the others follow it. Old cards
-    that are replaced end for `reason`."""
+async def insert_batch(transaction: Transaction, batch: NewBatch, cards: Sequence[NewCard]) -> int:
+    """Insert a batch with its cards, each with an account of its own; return the id of the first,
+    the others follow it."""
     batch_id = await _insert_empty(transaction, batch)
-    replaced = [card.replaces for card in cards if card.replaces is not None]
-    accounts: Sequence[int]
-    if replaced:
-        accounts = [account for _, account in replaced]
-        await transaction.run_many(
-            _END_VOUCHER.format(column="replaced_at"),
-            [(batch.issued_at, reason, old) for old, _ in replaced],
-        )
-    else:
-        first = await transaction.insert(
-            "INSERT INTO account (profile) VALUES (?)", (batch.profile,)
-        )
-        await transaction.run_many(
-            "INSERT INTO account (id, profile) VALUES (?, ?)",
-            [(first + n, batch.profile) for n in range(1, len(cards))],
-        )
-        accounts = range(first, first + len(cards))
-    rows = [
-        (account, *_voucher_row(batch_id, batch, card))
-        for account, card in zip(accounts, cards, strict=True)
-    ]
+    first = await transaction.insert("INSERT INTO account (profile) VALUES (?)", (batch.profile,))
+    await transaction.run_many(
+        "INSERT INTO account (id, profile) VALUES (?, ?)",
+        [(first + n, batch.profile) for n in range(1, len(cards))],
+    )
+    rows = [(first + n, *_voucher_row(batch_id, batch, card)) for n, card in enumerate(cards)]
     sql = _INSERT_VOUCHER.format(account="?")
     first_id = await transaction.insert(sql, rows[0])
     await transaction.run_many(sql, rows[1:])
@@ -134,18 +114,44 @@ class CardStore:
 
     # -- changes by people -----------------------------------------------------------------
 
-    async def issue(
+    async def issue(self, batch: NewBatch, cards: Sequence[NewCard], deeds: Sequence[Deed]) -> None:
+        """Insert a batch of cards."""
+        async with self._database.transaction() as transaction:
+            await insert_batch(transaction, batch, cards)
+            await write_all(transaction, batch.issued_at, deeds)
+
+    async def replace(
         self,
+        batch_id: int | None,
         batch: NewBatch,
         cards: Sequence[NewCard],
+        old: Sequence[tuple[int, int]],
         deeds: Sequence[Deed],
-        *,
-        reason: str | None = None,
-    ) -> None:
-        """Insert a batch of cards; what they replace ends for `reason`."""
+        reason: str,
+    ) -> int:
+        """Insert a card in the place of each old one, (card, account), which ends for `reason` and
+        whose account the new one takes over: all of these, or none. `batch_id` None begins the
+        batch; else it grows, and has the note it has now. Return its id."""
         async with self._database.transaction() as transaction:
-            await insert_batch(transaction, batch, cards, reason)
+            if batch_id is None:
+                batch_id = await _insert_empty(transaction, batch)
+            else:
+                await transaction.run(
+                    "UPDATE batch SET note = ? WHERE id = ?", (batch.note, batch_id)
+                )
+            await transaction.run_many(
+                _END_VOUCHER.format(column="replaced_at"),
+                [(batch.issued_at, reason, card_id) for card_id, _ in old],
+            )
+            await transaction.run_many(
+                _INSERT_VOUCHER.format(account="?"),
+                [
+                    (account_id, *_voucher_row(batch_id, batch, card))
+                    for (_, account_id), card in zip(old, cards, strict=True)
+                ],
+            )
             await write_all(transaction, batch.issued_at, deeds)
+        return batch_id
 
     async def begin(self, batch: NewBatch) -> int:
         """Insert a large batch whose cards follow in pieces; return its id."""

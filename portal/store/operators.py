@@ -1,4 +1,4 @@
-"""The SQL about operators and the browsers in which a PIN is enough."""
+"""The SQL about operators, their wrong passwords and the browsers in which a PIN is enough."""
 
 from collections.abc import Collection
 
@@ -85,6 +85,29 @@ class OperatorStore:
         """Write a deed that changes nothing else, such as a sign-in."""
         async with self._database.transaction() as transaction:
             await write(transaction, at, deed)
+
+    # -- wrong passwords -------------------------------------------------------------------
+
+    def misses(self) -> list[Row]:
+        """Misses that are not forgiven: `who, misses, last_at`."""
+        return self._database.all("SELECT who, misses, last_at FROM sign_in_miss ORDER BY last_at")
+
+    async def keep_miss(self, who: str, misses: int, at: int, forget_before_at: int) -> None:
+        """Set the misses of `who`, the last at `at`; forget those whose last is older than
+        `forget_before_at`."""
+        async with self._database.transaction() as transaction:
+            await transaction.run("DELETE FROM sign_in_miss WHERE last_at < ?", (forget_before_at,))
+            await transaction.run(
+                "INSERT INTO sign_in_miss (who, misses, last_at) VALUES (?, ?, ?)"
+                " ON CONFLICT (who) DO UPDATE"
+                " SET misses = MAX (misses, excluded.misses), last_at = excluded.last_at",
+                (who, misses, at),
+            )
+
+    async def forgive_misses(self, who: str) -> None:
+        """Forget the misses of `who`."""
+        async with self._database.transaction() as transaction:
+            await transaction.run("DELETE FROM sign_in_miss WHERE who = ?", (who,))
 
     # -- browsers --------------------------------------------------------------------------
 

@@ -283,6 +283,8 @@ from portal import control
 from portal.control_server import ControlServer
 
 async def execute(name, arguments, report):
+    report(150, 1000)
+    await asyncio.sleep(0.2)
     print("begun", flush=True)
     await asyncio.sleep(60)
 
@@ -317,7 +319,7 @@ def test_a_killed_node_leaves_nothing_in_the_way(tmp_path: Path) -> None:
         assert process.stdout.readline() == "begun\n"
         process.send_signal(signal.SIGKILL)
         thread.join()
-    assert "went away before it answered" in str(failures[0])
+    assert "went away before it answered (it had come to 150 of 1000);" in str(failures[0])
     assert (tmp_path / "pesisir.sock").exists()
     assert control.call(tmp_path, "show", {}, here)["ran"] == "here"
 

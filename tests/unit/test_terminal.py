@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from portal.cli import terminal
 from portal.cli.terminal import Command, Group, details, duration, mac, octets, plural, table, when
+from portal.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -137,6 +138,19 @@ def test_long_work_shows_a_bar_to_people_only(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.undo()
         assert ("Issuing cards" in screen.getvalue()) == is_shown
         assert ("100%" in screen.getvalue()) == is_shown
+
+
+def test_a_bar_of_work_that_is_stopped_stays_where_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = iter([0.0, 1.0, 1.1, 1.2, 1.3])
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr("portal.cli.terminal.time.monotonic", lambda: next(moments))
+    with pytest.raises(UserError), terminal.progress("Replacing cards") as report:
+        report(200, 1000)
+        report(300, 1000)
+        raise UserError("The disk is full.")
+    monkeypatch.undo()
+    assert "30%" in screen.getvalue() and "100%" not in screen.getvalue()
 
 
 def test_short_work_shows_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:

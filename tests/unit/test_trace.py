@@ -204,6 +204,27 @@ def test_no_code_password_or_secret_is_told(v: Village) -> None:
     assert tickets and gateway is not None
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("4829 1730 5516", "Access-Request: no code: 12 digits, at least one of them wrong at "),
+        ("0812-3456-789", "Access-Request: no code: 11 digits, a code has 12 at "),
+        ("Rahasia#Desa", "Access-Request: no code: a name of 12 characters at "),
+    ],
+)
+def test_what_is_no_code_is_told_by_its_kind_alone(v: Village, typed: str, said: str) -> None:
+    watching = Watching(v)
+    add_plain_gateway(v)
+    name = attribute(USER_NAME, typed.encode())
+    hidden = attribute(USER_PASSWORD, hide(typed.encode(), bytes(range(16)), SECRET.encode()))
+    mac = attribute(CALLING_STATION_ID, secrets.token_hex(6).encode())
+    send(v, ACCESS_REQUEST, name + hidden + mac)
+    watching.wait("access", "reject")
+    [line] = watching.sentences()
+    assert line.startswith(said) and " -> Reject: " in line
+    assert typed[-4:] not in line
+
+
 def test_a_refusal_says_why(v: Village) -> None:
     watching = Watching(v)
     code, serial = v.issue()

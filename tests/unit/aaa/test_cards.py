@@ -299,10 +299,10 @@ def test_a_card_given_while_its_range_is_replaced_stays_good(tmp_path: Path) -> 
 
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(CardFinding, "of_batch", read_then_given)
-            assert await refusal(cards.replace_range(first, last, "macet")) == "cards.changed"
+            issued = await cards.replace_range(first, last, "macet")
         assert await is_let_in(rig, made[1][1], "s1")
-        issued = await cards.replace_range(first, last, "macet")
-        assert [one["serial"] for one in issued["left_out"]] == [made[1][0]]
+        assert [one["replaces"] for one in issued["vouchers"]] == [first, last]
+        assert issued["left_out"] == [{"serial": made[1][0], "why": "given"}]
 
     run(tmp_path, story)
 

@@ -103,7 +103,7 @@ class Office:
                         await transaction.run(f"DELETE FROM {name}", ())
             people = self.hub.office.people
             people._by_name.clear()
-            people._misses = Misses()
+            people._misses._misses = Misses()
             for name, role in PEOPLE:
                 await self._person(name, role)
 

@@ -183,6 +183,12 @@ def test_who_is_removed_is_out_at_once(place: Desk) -> None:
 # --- misses
 
 
+def misses_kept(place: Desk) -> list[str]:
+    """Whose misses are on disk."""
+    sql = "SELECT who FROM sign_in_miss"
+    return place.call(lambda: [row["who"] for row in place.node.store.database.all(sql)])
+
+
 def test_the_sixth_miss_from_an_address_waits_and_others_do_not(place: Desk) -> None:
     guesser = Person(place, "guesser", source="127.0.0.7")
     for _ in range(5):
@@ -195,6 +201,43 @@ def test_the_sixth_miss_from_an_address_waits_and_others_do_not(place: Desk) -> 
     place.pass_time(61)
     try_in(guesser, "sari", PASSWORD)
     assert is_in(guesser)
+
+
+def test_a_restart_shortens_no_wait(place: Desk) -> None:
+    guesser = Person(place, "guesser", source="127.0.0.11")
+    for _ in range(5):
+        assert try_in(guesser, "sari", "salah").status == 200
+    place.pass_time(20)
+    place.restart()
+    guesser.cookies.clear()
+    page = try_in(guesser, "sari", PASSWORD)
+    assert page.status == 429
+    assert not is_in(guesser)
+    place.pass_time(41)
+    try_in(guesser, "sari", PASSWORD)
+    assert is_in(guesser)
+    guesser.cookies.clear()
+    place.restart()
+    assert try_in(guesser, "sari", "salah").status == 200, "a right password forgave what was kept"
+
+
+def test_a_restart_forgets_no_guesses_at_one_name(place: Desk) -> None:
+    async def guess() -> list[str]:
+        refused = []
+        for number in range(33):
+            try:
+                await place.node.operators.sign_in("dinas", "salah", f"10.7.0.{number}")
+            except SignInRefused as error:
+                refused.append(error.key)
+        return refused
+
+    assert place.do(guess())[31:] == ["sign_in_wait"] * 2
+    place.restart()
+    assert place.do(guess())[1:] == ["sign_in_wait"] * 32
+    place.pass_time(1_900)
+    try_in(Person(place, "other", source="127.0.0.12"), "dinas", "salah")
+    kept = misses_kept(place)
+    assert len(kept) == 2 and "source:127.0.0.12" in kept
 
 
 def test_a_right_password_forgives_the_misses_before(place: Desk) -> None:
@@ -282,6 +325,9 @@ def test_passwords_are_hashed_one_at_a_time_and_never_on_the_event_loop(
     assert most == 1
     assert loop_thread not in seen
     assert answers.count("busy") == 12
+    kept = misses_kept(place)
+    # Who was told to come back has missed nothing.
+    assert len([who for who in kept if who.startswith("source:10.8.0.")]) == 8
 
 
 # --- the first password must be changed

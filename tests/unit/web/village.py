@@ -89,15 +89,28 @@ class Village:
     async def _start(self) -> None:
         new_database.create(self._directory / db.FILE_NAME)
         keys.write(self._directory, keys.make(os.urandom))
+        await self._open()
+        await self.node.admin.add_site("TANJUNG", "WiFi Desa Tanjung", ZONE)
+        await self.node.admin.set_site("TANJUNG", {"helper": HELPER, "power_window": "18.00-23.00"})
+        await self.node.admin.set_profile("harian", {"data_day": "500MB", "time_day": "2h"})
+        await self._serve()
+
+    async def _open(self) -> None:
         clocks = Clocks(self.clock.read, self.clock.read, lambda: True)
         self.node = await Node.open(
             self._directory, settings.load(self._directory, self._variables), clocks
         )
-        await self.node.admin.add_site("TANJUNG", "WiFi Desa Tanjung", ZONE)
-        await self.node.admin.set_site("TANJUNG", {"helper": HELPER, "power_window": "18.00-23.00"})
-        await self.node.admin.set_profile("harian", {"data_day": "500MB", "time_day": "2h"})
+
+    async def _serve(self) -> None:
         self.service = Service(self.node)
         await self.service.start()
+
+    def restart(self) -> None:
+        """End the node and begin it again, at other ports."""
+        self.do(self.service.stop())
+        self.do(self.node.close())
+        self.do(self._open())
+        self.do(self._serve())
 
     def stop(self) -> None:
         self.do(self._stop_gateways())
