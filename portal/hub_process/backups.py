@@ -49,7 +49,7 @@ def is_hub_backup(file: Path) -> bool:
 async def write(hub: "Hub", path: str) -> dict[str, Any]:
     """Write a backup to a new file while the hub goes on.
 
-    Returns {"octets", "made_at", "sizes"}: `sizes` is for `note`, when the file lies where it
+    Returns {"octets", "made_at", "has_database", "sizes"}: `sizes` is for `note`, when the file lies where it
     stays. Raises UserError.
     """
     target, made_at = Path(path), hub.now()
@@ -69,6 +69,7 @@ async def write(hub: "Hub", path: str) -> dict[str, Any]:
     return {
         "octets": octets,
         "made_at": made_at,
+        "has_database": True,
         "sizes": sizes,
     }
 
