@@ -49,8 +49,8 @@ def is_hub_backup(file: Path) -> bool:
 async def write(hub: "Hub", path: str) -> dict[str, Any]:
     """Write a backup to a new file while the hub goes on.
 
-    Returns {"octets", "made_at", "has_database", "sizes"}: `sizes` is for `note`, when the file lies where it
-    stays. Raises UserError.
+    Returns {"octets", "made_at", "has_database", "sizes"}: `sizes` is for `note`, when the file
+    lies where it stays. Raises UserError.
     """
     target, made_at = Path(path), hub.now()
     # What comes while the copy is made may be in it or not.

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sqlite3
 import tarfile
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -20,6 +20,13 @@ from portal.store.db.either import HUB_FILE_NAME
 from tests.unit.hub.conftest import fresh_database
 from tests.unit.hub.office import Office, make_directory, office
 from tests.unit.hub.written_node import NOON, WrittenNode
+
+
+@pytest.fixture
+def server_url(postgres_server_url: str) -> Iterator[str]:
+    """The URL of an empty database of a server."""
+    with fresh_database(postgres_server_url) as url:
+        yield url
 
 
 def on(directory: Path, work: Callable[[Office], Awaitable[None]]) -> None:
@@ -82,7 +89,7 @@ def test_a_backup_comes_back_into_either_database(
         assert (await place.take(node)).answer.backed_up_size == 42
 
     on(hub_directory, fill)
-    url = to if to == "sqlite" else fresh_database(request.getfixturevalue("postgres_server_url"))
+    url = to if to == "sqlite" else request.getfixturevalue("server_url")
     other = tmp_path / "other"
     other.mkdir(mode=0o700)
     (other / settings.FILE_NAME).write_text(f'[database]\nurl = "{url}"\n')
@@ -104,10 +111,9 @@ def test_a_backup_comes_back_into_either_database(
 
 
 def test_a_server_that_has_a_hubs_data_is_not_filled(
-    hub_directory: Path, tmp_path: Path, request: pytest.FixtureRequest
+    hub_directory: Path, tmp_path: Path, server_url: str
 ) -> None:
-    url = fresh_database(request.getfixturevalue("postgres_server_url"))
-    taken = make_directory(tmp_path / "taken", url)
+    taken = make_directory(tmp_path / "taken", server_url)
     file = tmp_path / "hub.backup"
 
     async def save(place: Office) -> None:
