@@ -1,7 +1,9 @@
 """Records of the ledger: one spelling for each, and every change of one is seen in the tree."""
 
 import json
+import re
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,6 +68,34 @@ def records(draw: st.DrawFn) -> Record:
 
 
 # --- octets
+
+
+def test_a_number_means_what_it_meant_in_every_ledger_there_is() -> None:
+    """Stored and signed: none may ever change its meaning, and docs/ledger.md tells them."""
+    assert {kind.name: kind.value for kind in Kind} == {
+        **{"SESSION": 1, "SLICE": 2, "DAY_TOTAL": 3, "BOOT": 4, "CLOCK": 5, "GAP": 6, "CONFIG": 7},
+        **{
+            "ACTION": 8,
+            "ERASURE": 9,
+            "KEY": 10,
+            "EPOCH": 11,
+            "HEALTH": 12,
+            "POLICY": 13,
+            "WAN": 14,
+        },
+    }
+    text = (Path(__file__).parents[3] / "docs" / "ledger.md").read_text("utf-8")
+    told: dict[str, int] = {}
+    for first, names in re.findall(r"^\| ([0-9]+)[^|]* \| ([A-Z_, ]+) \|", text, re.MULTILINE):
+        told |= {name: number for number, name in enumerate(names.split(", "), int(first))}
+    assert told == dict(Kind.__members__)
+    assert [quality.value for quality in ClockQuality] == [1, 2, 3, 4]
+    assert [quality.name for quality in ClockQuality] == [
+        *("SYNCHRONISED", "RUNNING", "DOUBTFUL", "UNSET"),
+    ]
+    assert {flag.name: flag.value for flag in Flag} == {
+        **{"FIRST": 1, "LAST": 2, "LATE": 4, "CUT": 8, "REPLAYED": 16},
+    }
 
 
 def test_the_octets_of_a_session_are_these() -> None:
