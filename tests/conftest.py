@@ -2,19 +2,25 @@
 
 import fcntl
 import os
+import sys
+import threading
 from collections.abc import Generator
 from pathlib import Path
+from threading import main_thread
+from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from portal.compiled import refuse_stale
 from portal.errors import UserError
 
-# How long one example takes says more about the machine than about the code. CI takes the same
-# examples every time, so that a change is judged by what it changed; other runs look further.
-settings.register_profile("pesisir", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True)
+# How long one example takes, or making it up, says more about the machine than about the code. CI
+# takes the same examples every time, so that a change is judged by what it changed; other runs look
+# further.
+_AT_LEISURE: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("pesisir", **_AT_LEISURE)
+settings.register_profile("ci", derandomize=True, **_AT_LEISURE)
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "pesisir")
 
 # Two files to lock, the same for every worker of a checkout.
@@ -45,3 +51,23 @@ def pytest_configure() -> None:
         refuse_stale()
     except UserError as error:
         raise pytest.UsageError(str(error)) from error
+
+
+_EXIT_STATUS = pytest.StashKey[int]()
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Keep the status for `pytest_unconfigure`."""
+    session.config.stash[_EXIT_STATUS] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave when all is said: Python would wait for ever for the thread of a database that a failed
+    test left open. Workers are ended by who started them.
+    """
+    is_left = any(not one.daemon for one in threading.enumerate() if one is not main_thread())
+    if is_left and _EXIT_STATUS in config.stash and "PYTEST_XDIST_WORKER" not in os.environ:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(config.stash[_EXIT_STATUS])

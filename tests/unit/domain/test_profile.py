@@ -279,6 +279,7 @@ def test_what_is_not_named_stays() -> None:
         ("data_day", "much", "data-day: amount of data is 'much'; expected a number (at most two"),
         ("interim", "59s", "interim: duration is '59s'; expected 1m to 1h"),
         ("interim", "61m", "interim: duration is '61m'; expected 1m to 1h"),
+        ("interim", "3601s", "interim: duration is '3601s'; expected 1m to 1h"),
         ("devices", "0", "devices: number of devices is '0'; expected 1 to 100"),
         ("devices", "101", "devices: number of devices is '101'; expected 1 to 100"),
         ("devices", "1.5", "devices: number of devices is '1.5'; expected 1 to 100"),
