@@ -473,11 +473,13 @@ class Sync:
         # What the hub has of this epoch, or of later ones, is from a future that the box forgot.
         is_fork = answer.problem in (wire.Problem.FORK, wire.Problem.EPOCH)
         within = sent.first <= answer.size <= sent.first + sent.count
+        same = (answer.size if within else sent.first) if is_fork else sent.size
         await self._ledger.open_epoch(
             answer.head,
             ROLLED_BACK,
             replayed_below=self._first_session_id(),
-            replay_from=(answer.size if within else sent.first) if is_fork else None,
+            replay_from=same if is_fork else None,
+            known=(self._epoch, same),
         )
         self._opened_s = self._clock.elapsed_s()
         log.error("rolled_back epoch=%d", self._epoch)
