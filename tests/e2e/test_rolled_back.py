@@ -1,4 +1,4 @@
-"""An older disk in a box, once or again and again: the hub has everything once, and people are told.
+"""An older disk in a box, once or again and again: the hub has everything once.
 
 The same rig as in the other accidents, with real sessions where what is told twice matters.
 """
