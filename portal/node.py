@@ -355,6 +355,7 @@ class Node:
             silent_devices=self._silent_devices,
             newest_backup_at=lambda: newest_backup_at(directory),
             certificate=self._certificate_look,
+            is_refused_by_hub=lambda: self.hub.sync.is_refused,
         )
         self.retention = Retention(
             self.store,
