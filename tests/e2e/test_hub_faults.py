@@ -8,6 +8,8 @@ has a number of its own, and says it as its octets: the hub must have each once.
 import asyncio
 import os
 import random
+import socket
+import ssl
 from pathlib import Path
 
 from portal.domain import ledger, merkle, note
@@ -25,6 +27,37 @@ def test_a_session_reaches_the_hub(tmp_path: Path) -> None:
         assert_hub_has(hub, told)
         assert hub.alarms() == set()
         await assert_all_agree(village, hub, tmp_path)
+
+    play(tmp_path, story)
+
+
+def test_a_session_of_tls_is_resumed_and_kept_at_the_hub(tmp_path: Path) -> None:
+    """What resumes a connection is a number, and not a ticket of 200 octets each way."""
+
+    async def story(village: VillageRig, hub: HubRig) -> None:
+        context = ssl.create_default_context(cadata=hub.hub.introduction()["authority"])
+
+        def asked(before: ssl.SSLSession | None) -> tuple[bool, ssl.SSLSession]:
+            with (
+                socket.create_connection(("127.0.0.1", hub.link.port)) as link,
+                context.wrap_socket(link, server_hostname="127.0.0.1", session=before) as way,
+            ):
+                way.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                answer = b""
+                while not answer.endswith(b"}"):
+                    answer += way.recv(1000)
+                is_resumed, found = bool(way.session_reused), way.session
+                way.unwrap()
+                assert found is not None
+                return is_resumed, found
+
+        session: ssl.SSLSession | None = None
+        for turn in range(4):
+            is_resumed, session = await asyncio.to_thread(asked, session)
+            assert is_resumed == (turn > 0)
+            assert session is not None
+            # 2 h are more than the half hour from one exchange to the next.
+            assert session.timeout >= 7200
 
     play(tmp_path, story)
 
