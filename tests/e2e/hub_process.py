@@ -1,17 +1,11 @@
 """A hub for tests: its directory made by the real command, its process beside the test's."""
 
-import socket
 import subprocess
 from pathlib import Path
 from typing import Self
 
 from tests.e2e.command import PROGRAM, environment, pesisir
-
-
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+from tests.ports import free_port
 
 
 class RunningHub:
@@ -42,7 +36,7 @@ class RunningHub:
     def __exit__(self, *error: object) -> None:
         assert self._process is not None and self._process.stdout is not None
         self._process.terminate()
-        self._process.wait(15)
+        self._process.wait(60)
         self._process.stdout.close()
 
     def command(self, *words: str | Path) -> object:
