@@ -3,7 +3,8 @@
 BIN := .venv/bin
 
 # One file of tests stays with one worker, the slow ones begin; ARGS=-n0 or -p no:xdist for one by one.
-WORKERS = $(if $(findstring no:xdist,$(ARGS)),,-n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder)
+# A worker that dies ends the run: xdist 3.8 waits for ever for the tests of one that it replaces.
+WORKERS = $(if $(findstring no:xdist,$(ARGS)),,-n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0)
 
 .PHONY: help run test check fix bench wheel compile uncompiled
 

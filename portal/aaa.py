@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Container, Mapping, Set
 from itertools import islice
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from portal import class_attribute
 from portal.accounting import Accounting
@@ -59,19 +59,19 @@ log = logging.getLogger(__name__)
 
 REJECT_AFTER_S = 0.5
 """Slows guessing; under MikroTik's 1.1 s timeout (conformance item 17)."""
-DECISION_KEPT_S = 30.0
+DECISION_KEPT_S: Final = 30.0
 """A retransmission with a new Identifier gets the decision already made (item 12)."""
 REJECT_KEPT_S = 5.0
 """A reason to refuse can go away (a move, a phone that left), so it is kept for retransmissions
 only."""
-DECISIONS_KEPT = 5_000
+DECISIONS_KEPT: Final = 5_000
 REFUSED_PHONE_KEPT_S = 300.0
 """So long the desk sees why a phone was refused (portal/phones.py)."""
 REFUSAL_KEPT_S = 60.0
-_SERVICES_FOR_ADMINS = (b"\0\0\0\6", b"\0\0\0\7")
+_SERVICES_FOR_ADMINS: Final = (b"\0\0\0\6", b"\0\0\0\7")
 """Administrative and NAS-Prompt (RFC 2865 5.6): nothing a card may open."""
 
-_CLASS_HEADER = bytes((CLASS, class_attribute.LENGTH + 2))
+_CLASS_HEADER: Final = bytes((CLASS, class_attribute.LENGTH + 2))
 
 REPLY_MESSAGES = {
     Reason.USED_UP_DATA: "Data di kartu ini sudah habis.",
@@ -89,7 +89,7 @@ REPLY_MESSAGES = {
     Reason.UNKNOWN_PHONE: "Ketik kode di kartu Anda.",
     Reason.DATA_NOT_COUNTED: "Di sini kartu kuota data tidak bisa dipakai, hanya kartu waktu.",
 }
-_WRONG = "Kode salah. Cocokkan lagi dengan kartu."
+_WRONG: Final = "Kode salah. Cocokkan lagi dengan kartu."
 """One text for an unknown code and a wrong password: it must not tell which it was."""
 
 

@@ -7,6 +7,7 @@ that holds a report is on disk.
 
 import logging
 from collections.abc import Callable
+from typing import Final
 
 from portal import class_attribute, reports
 from portal.accounts import SILENT_INTERIMS, Accounts, Card, Device
@@ -43,10 +44,11 @@ from radius.server import Exchange
 
 log = logging.getLogger(__name__)
 
-RESENT_WITHIN_S = 30
+RESENT_WITHIN_S: Final = 30
 """A gateway that stamps no times may resend a Start this long after the Stop (seen: 14 s)."""
-ACCOUNTING_ON, ACCOUNTING_OFF = b"\0\0\0\7", b"\0\0\0\10"
-_KINDS = {b"\0\0\0\1": START, b"\0\0\0\2": STOP, b"\0\0\0\3": INTERIM}
+ACCOUNTING_ON: Final = b"\0\0\0\7"
+ACCOUNTING_OFF: Final = b"\0\0\0\10"
+_KINDS: Final = {b"\0\0\0\1": START, b"\0\0\0\2": STOP, b"\0\0\0\3": INTERIM}
 STALE, GONE = "Lost-Carrier", "Lost-Service"
 """How the node closes a session: its gateway fell silent, or said that it has no such session."""
 
@@ -112,9 +114,9 @@ class Accounting:
         if report.has_gigawords and not gateway.sends_gigawords:
             self._learned_gigawords(gateway.id)
         acct_session_id = raw_id.decode("utf-8", "backslashreplace")
-        live = self._find(packet, gateway, acct_session_id, report)
+        live, content = self._find(packet, gateway, acct_session_id, report)
         if live is None:
-            live = self._create(packet, gateway, acct_session_id, report)
+            live = self._create(packet, gateway, acct_session_id, report, content)
         elif not live.session.is_open and live.account is not None:
             # Without an open session it may have been dropped meanwhile, and read again since.
             card = self._accounts.card(live.session.voucher_id or 0, now)
@@ -214,33 +216,34 @@ class Accounting:
 
     def _find(
         self, packet: Packet, gateway: Gateway, acct_session_id: str, report: Report
-    ) -> Live | None:
-        """The session a packet is about, in memory or on disk; None for one never heard of."""
+    ) -> tuple[Live | None, ClassContent | None]:
+        """The session a packet is about, in memory or on disk; None for one never heard of. And
+        what the packet's Class says, where that had to be read."""
         value = packet.first.get(CLASS)
         known = self._sessions.by_acct(gateway.id, acct_session_id)
         if value and known and known.session.has_class and known.exchange is not None:
             if known.exchange.packet.first.get(CLASS) == value:
                 # The Class of its last packet, which was looked at then.
-                return known
+                return known, None
         content = self._class_of(packet, gateway)
         if content is not None:
             live = self._sessions.by_id(content.session_id)
             if live is None and self._is_unstarted(content, packet):
-                return None
+                return None, content
             if live is None:
                 stored = self._sessions.stored(content.session_id)
                 live = None if stored is None else self._revive(stored, gateway)
             if live is not None and live.session.acct_session_id == acct_session_id:
-                return live
+                return live, content
             if live is None:
-                return None
+                return None, content
         live = self._sessions.by_acct(gateway.id, acct_session_id)
         if live is None:
             stored = self._sessions.stored_without_class(gateway.id, acct_session_id)
             live = None if stored is None else self._revive(stored, gateway)
         if live is None or not _is_same(live.session, packet, report):
-            return None
-        return live
+            return None, content
+        return live, content
 
     def _is_unstarted(self, content: ClassContent, packet: Packet) -> bool:
         """Whether a Class is of an Accept of this run that a phone still holds: then the disk knows
@@ -314,11 +317,15 @@ class Accounting:
             card.account.usage.add(session.pending_day, session.pending_octets, session.pending_s)
 
     def _create(
-        self, packet: Packet, gateway: Gateway, acct_session_id: str, report: Report
+        self,
+        packet: Packet,
+        gateway: Gateway,
+        acct_session_id: str,
+        report: Report,
+        content: ClassContent | None,
     ) -> Live:
         """A session first heard of now, whatever its packet (design, A5 and quota rule 1)."""
         now = self._now()
-        content = self._class_of(packet, gateway)
         has_class = content is not None
         if content is not None and self._sessions.by_id(content.session_id) is not None:
             # One Class for a second session: the gateway kept it over a re-login.

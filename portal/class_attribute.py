@@ -8,15 +8,15 @@ import functools
 import hashlib
 import hmac
 import struct
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-_VERSION = 1
-_BODY = struct.Struct(">BQQQI")
-_pack_body = _BODY.pack
-_TAG_OCTETS = 16
-_NONE_OCTETS = (1 << 64) - 1
-_NONE_S = (1 << 32) - 1
-LENGTH = _BODY.size + _TAG_OCTETS
+_VERSION: Final = 1
+_BODY: Final = struct.Struct(">BQQQI")
+_pack_body: Final = _BODY.pack
+_TAG_OCTETS: Final = 16
+_NONE_OCTETS: Final = (1 << 64) - 1
+_NONE_S: Final = (1 << 32) - 1
+LENGTH: Final = _BODY.size + _TAG_OCTETS
 
 
 class ClassContent(NamedTuple):

@@ -6,6 +6,7 @@ themselves are in `domain.quota`; this module knows which phones of a card hold 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from portal.accounts import Accept, Account, Accounts, Card, Device
 from portal.admin import Admin
@@ -21,7 +22,7 @@ from portal.sessions import Live, Sessions
 MOVES_A_DAY = 5
 """More moves in a day are a shared code, not a changed phone (portal-ux U13)."""
 ADMIN_RESET, NEWER_SESSION = "Admin-Reset", "Superseded"
-NO_PHONE = ""
+NO_PHONE: Final = ""
 """Stands for the phone of a gateway that does not say which one it is."""
 
 
@@ -57,7 +58,7 @@ class VoucherStatus:
     retry_at: int | None
 
 
-FOR_EVER_AT = 1 << 62
+FOR_EVER_AT: Final = 1 << 62
 
 
 class Grants:

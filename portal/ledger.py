@@ -7,8 +7,9 @@ session is what no earlier one said, so that sums over records are sums of usage
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any, Final
 
 from portal import place_values
 from portal.admin import Admin
@@ -24,9 +25,10 @@ from portal.domain.ledger import (
     encode,
     origin,
     parse_origin,
+    person_octets,
 )
-from portal.domain.session import Session, mark_told, untold
-from portal.pseudonyms import NOBODY, Pseudonyms, month_of
+from portal.domain.session import mark_told, untold
+from portal.pseudonyms import NOBODY, Pseudonyms, month_of_local
 from portal.reports import TERMINATE_CAUSES
 from portal.sessions import Live, Sessions
 from portal.signing import SigningKeys
@@ -45,14 +47,20 @@ from portal.store.ledger import (
     site_config,
 )
 
-CAUSES = {text: number for number, text in TERMINATE_CAUSES.items()}
-OTHER_CAUSE = 10
+CAUSES: Final = {text: number for number, text in TERMINATE_CAUSES.items()}
+OTHER_CAUSE: Final = 10
 """NAS-Request, for an end that the node decided and RFC 2866 has no number for."""
 FIRST_START, RESTORED, NEW_KEY, ROLLED_BACK = "first start", "restored", "new key", "rolled back"
 REPLACED = "replaced box"
 """Why an epoch was opened."""
 CHANGED_BY_HAND = "records changed"
 """Cause of a gap: records that nobody can tell again, since somebody has changed them."""
+# For the hot path, where an enum costs a call for each `|`.
+_FIRST: Final = int(Flag.FIRST)
+_LAST: Final = int(Flag.LAST)
+_LATE: Final = int(Flag.LATE)
+_CUT: Final = int(Flag.CUT)
+_REPLAYED: Final = int(Flag.REPLAYED)
 
 
 class Ledger:
@@ -142,11 +150,11 @@ class Ledger:
         if not was_open and session.told.records and not any(untold(session)[1:]):
             return
         at = max(session.ended_at or 0, session.last_seen_at)
-        flags = Flag.LAST
+        flags = _LAST
         if not was_open:
-            flags |= Flag.LATE
+            flags |= _LATE
         if not session.is_stopped:
-            flags |= Flag.CUT
+            flags |= _CUT
         self._tell(live, Kind.SESSION, at, flags)
 
     def slice(self, now: int) -> bool:
@@ -168,28 +176,28 @@ class Ledger:
                     continue
                 if any(untold(session)[1:]):
                     at = min(session.last_seen_at, start_at - 1)
-                    self._tell(live, Kind.SLICE, at, Flag(0))
+                    self._tell(live, Kind.SLICE, at, 0)
                     self._sessions.changed(live)
                     is_any = True
         if is_any:
             self._soon()
         return is_any
 
-    def _tell(self, live: Live, kind: Kind, at: int, flags: Flag) -> None:
+    def _tell(self, live: Live, kind: Kind, at: int, flags: int) -> None:
         session, account = live.session, live.account
-        zone = self._admin.zone(session.site_id)
+        local = datetime.fromtimestamp(at, self._admin.zone(session.site_id))
         piece = untold(session)
         head = self.store.head()
         if not piece.records:
-            flags |= Flag.FIRST
+            flags |= _FIRST
         if head is not None and session.id < head.replayed_below:
-            flags |= Flag.REPLAYED
+            flags |= _REPLAYED
         pseudonym, profile = NOBODY, 0
         if account is not None:
-            pseudonym = self._pseudonyms.of(account.id, month_of(at, zone))
+            pseudonym = self._pseudonyms.of(account.id, month_of_local(local))
             profile = self.store.profile_number(account.profile)
         usage = Usage(
-            flags=int(flags),
+            flags=flags,
             pseudonym=pseudonym,
             gateway=session.gateway_id,
             profile=profile,
@@ -207,8 +215,13 @@ class Ledger:
                 at,
                 usage,
                 session.site_id,
-                _personal(session, live.serial),
-                day=hours.day_of(at, zone).toordinal(),
+                person_octets(
+                    session=session.id,
+                    mac=session.mac,
+                    ip=session.framed_ip,
+                    serial=live.serial or None,
+                ),
+                day=local.toordinal(),
             )
         )
 
@@ -340,13 +353,5 @@ class Ledger:
         return entries
 
 
-def _personal(session: Session, serial: str) -> dict[str, Any]:
-    """Whose session it was: stays in the village, and goes after `[privacy] personal_days`."""
-    known = {"mac": session.mac, "ip": session.framed_ip, "serial": serial or None}
-    return {"session": session.id} | {
-        name: value for name, value in known.items() if value is not None
-    }
-
-
 def _replayed(usage: Usage) -> Usage:
-    return replace(usage, flags=usage.flags | Flag.REPLAYED)
+    return usage._replace(flags=usage.flags | _REPLAYED)

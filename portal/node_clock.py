@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from portal.domain.clock import Clock
 from portal.domain.ledger import ClockQuality
 
-READ_EVERY_S = 0.01
+READ_EVERY_S: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)

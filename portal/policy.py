@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 HUB = "hub"
 """Who did it, in the audit."""
 DIGEST_SHOWN = 16
+DISBELIEVED_MOST = 100
+"""Documents of somebody else that are recorded between two starts, each once."""
 
 Record = Callable[[Mapping[str, Any]], None]
 """Appends a POLICY record of what cannot be kept to the ledger, given its payload."""
@@ -72,6 +74,7 @@ class Policy:
         self._verify = verify
         self._record = record
         self._now = now
+        self._disbelieved: set[str] = set()
         self._kept: dict[str, dict[tuple[str, str], _Kept]] = {
             "applied": {},
             "waiting": {},
@@ -124,7 +127,11 @@ class Policy:
             except (DocumentError, notes.NoteError) as error:
                 # Whose it is cannot be known, so there is nothing to report it under.
                 log.warning("policy_not_believed error=%s", error)
-                self._record({"state": "refused", "why": str(error)[:200]})
+                digest = documents.digest(note)[:DIGEST_SHOWN]
+                # It comes again with every exchange, for as long as its sender likes.
+                if digest not in self._disbelieved and len(self._disbelieved) < DISBELIEVED_MOST:
+                    self._disbelieved.add(digest)
+                    self._record({"state": "refused", "digest": digest, "why": str(error)[:200]})
                 continue
             await self._take(document, note)
 

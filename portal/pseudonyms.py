@@ -6,6 +6,7 @@ card has another name next month, and a name whose mapping was erased belongs to
 
 from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
+from typing import Final
 
 from portal.domain.ledger import PSEUDONYM_OCTETS
 from portal.store.batch import Batch
@@ -14,13 +15,17 @@ from portal.store.pseudonyms import PseudonymStore
 
 NOBODY = bytes(PSEUDONYM_OCTETS)
 """For a session of no card: it counts for nobody."""
-KEPT = 20_000
+KEPT: Final = 20_000
 DAY_S = 86_400
 
 
 def month_of(at: int, zone: tzinfo) -> int:
     """The month of an instant in a zone, counted from year 0."""
-    local = datetime.fromtimestamp(at, zone)
+    return month_of_local(datetime.fromtimestamp(at, zone))
+
+
+def month_of_local(local: datetime) -> int:
+    """The month of a time on the wall, counted from year 0."""
     return local.year * 12 + local.month - 1
 
 

@@ -6,6 +6,7 @@ Nothing is decided here: which session it is about is for `accounting`, what it 
 
 import functools
 import logging
+from typing import Final
 
 from portal.domain.session import START, STOP, Kind, Report
 from radius.nas import canonical_mac
@@ -27,15 +28,15 @@ from radius.packet import (
 
 log = logging.getLogger(__name__)
 
-EVENT_TIMESTAMP_TRUST_S = 600
+EVENT_TIMESTAMP_TRUST_S: Final = 600
 """A gateway's own time of an event is believed this near to ours (item 38)."""
-COUNTER_MAX_OCTETS = 1 << 50
+COUNTER_MAX_OCTETS: Final = 1 << 50
 """A petabyte in one session is a broken counter."""
-SESSION_TIME_MAX_S = 31 * 86_400
+SESSION_TIME_MAX_S: Final = 31 * 86_400
 """Sessions end after a day at most: a longer time is a negative number, or a gateway's clock that
 was put right from 1970. Ours then tells how long the session has run (item 41)."""
-DELAY_MAX_S = 86_400
-_NO_ADDRESS = "0.0.0.0"
+DELAY_MAX_S: Final = 86_400
+_NO_ADDRESS: Final = "0.0.0.0"
 USER_REQUEST, NAS_REBOOT = "User-Request", "NAS-Reboot"
 
 TERMINATE_CAUSES = {

@@ -7,7 +7,7 @@ Ended sessions are kept for a while, since packets come late; older ones are rea
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from portal.accounts import Account
 from portal.domain.profile import Profile
@@ -16,9 +16,9 @@ from portal.store.batch import Batch, beside_counters, counters_row, session_row
 from portal.store.node import NodeStore
 from radius.server import Exchange
 
-ENDED_KEPT = 2_000
+ENDED_KEPT: Final = 2_000
 """Ended sessions kept in memory; a late packet for an older one costs a read."""
-SAME_START_S = 600
+SAME_START_S: Final = 600
 """Two sessions of one gateway with one Acct-Session-Id and starts further apart are different:
 a gateway without a clock gives the same ids again after a reboot (RFC 2866 5.5 allows it)."""
 

@@ -5,9 +5,10 @@ cannot push out what another may still ask for.
 """
 
 from itertools import islice
+from typing import Final
 
-KEEP_S = 30.0
-MAX_ENTRIES = 4096
+KEEP_S: Final = 30.0
+MAX_ENTRIES: Final = 4096
 
 
 class Entry:

@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence, Set
 from socket import socket
-from typing import Protocol
+from typing import Final, Protocol
 
 from radius.clients import Client, Clients, Group, plain_address
 from radius.dropped import Dropped
@@ -49,12 +49,12 @@ __all__ = ["Client", "Clients", "Exchange", "Handler", "Outlet", "Server"]
 
 logger = logging.getLogger(__name__)
 
-DYNAMIC_ANSWERS = frozenset((DISCONNECT_ACK, DISCONNECT_NAK, COA_ACK, COA_NAK))
+DYNAMIC_ANSWERS: Final = frozenset((DISCONNECT_ACK, DISCONNECT_NAK, COA_ACK, COA_NAK))
 SWEEP_EVERY_S = 10.0
-MAX_SOURCES = 4096
+MAX_SOURCES: Final = 4096
 STATUS_PER_SECOND = 20
 # Beyond this a reply may be cut into fragments, which village VPN links lose.
-LARGE_REPLY_OCTETS = 1200
+LARGE_REPLY_OCTETS: Final = 1200
 
 STATS = (
     "access_requests",

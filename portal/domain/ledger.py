@@ -14,24 +14,23 @@ Numbers without a size are varints: unsigned LEB128, as short as possible, below
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 from enum import IntEnum, IntFlag
 from hashlib import sha256
-from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from portal.domain.merkle import leaf_hash
 
-VERSION = 1
-SALT_OCTETS = 16
-PSEUDONYM_OCTETS = 10
-NO_PERSONAL = bytes(32)
+VERSION: Final = 1
+SALT_OCTETS: Final = 16
+PSEUDONYM_OCTETS: Final = 10
+NO_PERSONAL: Final = bytes(32)
 """`c_loc` of a record without a personal part."""
-MOST_OCTETS = 16_384
+MOST_OCTETS: Final = 16_384
 """Longest public part: many fit into one upload, and one upload always takes at least one."""
-MOST_NUMBER = 2**63 - 1
+MOST_NUMBER: Final = 2**63 - 1
 """Largest number in a record; it fits the whole numbers of both databases."""
-WHOLE_NODE = 0
+WHOLE_NODE: Final = 0
 """The site number of a record that is about the whole node."""
 
 
@@ -86,8 +85,7 @@ class Flag(IntFlag):
     """Told again after an older disk was put back; the hub may have it from the epoch before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Payload of SESSION and SLICE: what no earlier record of the same session told.
 
     So the sums over all records of a session are its totals, and the sums over all records of a day
@@ -129,8 +127,7 @@ Payload = Usage | DayTotal | Mapping[str, Any]
 """All other kinds carry a JSON object; its numbers are whole."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """The public part of one record. `seq` is dense in an epoch and counts from 0."""
 
     kind: Kind
@@ -146,9 +143,8 @@ class Record:
 
 
 _Named = TypeVar("_Named", bound=IntEnum)
-_USAGE_KINDS = (Kind.SESSION, Kind.SLICE)
-_MOST_FLAGS = int(sum(Flag))
-_usage_numbers = attrgetter(*[field.name for field in fields(Usage)][2:])
+_USAGE_KINDS: Final = (Kind.SESSION, Kind.SLICE)
+_MOST_FLAGS: Final = int(sum(Flag))
 
 
 # --- names --------------------------------------------------------------------------------------
@@ -206,24 +202,43 @@ def personal_octets(personal: Mapping[str, Any]) -> bytes:
     return _json_octets(personal, "personal part")
 
 
+def person_octets(*, session: int, mac: str | None, ip: str | None, serial: str | None) -> bytes:
+    """Return `personal_octets` of who a usage record is about; what is None is left out.
+
+    Every session that ends has one, and `personal_octets` costs several times as much.
+    """
+    parts = []
+    if ip is not None:
+        parts.append(f'"ip":{_json(ip)}')
+    if mac is not None:
+        parts.append(f'"mac":{_json(mac)}')
+    if serial is not None:
+        parts.append(f'"serial":{_json(serial)}')
+    parts.append(f'"session":{session}')
+    return f"{{{','.join(parts)}}}".encode()
+
+
 # --- octets -------------------------------------------------------------------------------------
 
 
-_ONE_OCTET = [bytes((number,)) for number in range(0x80)]
+_LAST_OCTET: Final = [bytes((number,)) for number in range(0x80)]
+_OCTET_BEFORE: Final = [bytes((number | 0x80,)) for number in range(0x80)]
 
 
 def varint(number: int) -> bytes:
     """Return a whole number as unsigned LEB128."""
+    octets: list[bytes] = []
+    _add_varint(octets, number)
+    return b"".join(octets)
+
+
+def _add_varint(octets: list[bytes], number: int) -> None:
     if not 0 <= number <= MOST_NUMBER:
         raise LedgerError(f"number is {number}; expected 0 to 2^63 - 1")
-    if number < 0x80:
-        return _ONE_OCTET[number]
-    octets = bytearray()
     while number > 0x7F:
-        octets.append(number & 0x7F | 0x80)
+        octets.append(_OCTET_BEFORE[number & 0x7F])
         number >>= 7
-    octets.append(number)
-    return bytes(octets)
+    octets.append(_LAST_OCTET[number])
 
 
 def read_varint(octets: bytes, start: int) -> tuple[int, int]:
@@ -253,37 +268,29 @@ def encode(record: Record) -> bytes:
     Raises LedgerError for what a record cannot hold: negative or huge numbers, a payload of another
     kind, fractions, more than MOST_OCTETS.
     """
-    kind = Kind(record.kind)
-    octets = b"".join(
-        (
-            bytes((VERSION, kind)),
-            varint(record.seq),
-            varint(record.boot),
-            varint(record.at),
-            bytes((ClockQuality(record.clock_quality),)),
-            varint(record.site),
-            _payload_octets(kind, record.payload),
-        )
-    )
-    if len(octets) > MOST_OCTETS:
-        raise LedgerError(f"a {kind.name} record of {len(octets)} octets; at most {MOST_OCTETS}")
-    return octets
-
-
-def _payload_octets(kind: Kind, payload: Payload) -> bytes:
+    kind, seq, boot, at, clock_quality, site, payload = record
+    octets = [bytes((VERSION, kind))]
+    for number in (seq, boot, at):
+        _add_varint(octets, number)
+    octets.append(bytes((clock_quality,)))
+    _add_varint(octets, site)
     if kind in _USAGE_KINDS and isinstance(payload, Usage):
-        _check_usage(payload.flags, payload.pseudonym)
-        numbers = _usage_numbers(payload)
-        return (
-            bytes((payload.flags,))
-            + payload.pseudonym
-            + b"".join(varint(number) for number in numbers)
-        )
-    if kind == Kind.DAY_TOTAL and isinstance(payload, DayTotal):
-        return b"".join(varint(number) for number in astuple(payload))
-    if kind > Kind.DAY_TOTAL and isinstance(payload, Mapping):
-        return _json_octets(payload, f"payload of {kind.name}")
-    raise LedgerError(f"payload of {kind.name} is a {type(payload).__name__}; expected another")
+        flags, pseudonym, *numbers = payload
+        _check_usage(flags, pseudonym)
+        octets += bytes((flags,)), pseudonym
+        for number in numbers:
+            _add_varint(octets, number)
+    elif kind == Kind.DAY_TOTAL and isinstance(payload, DayTotal):
+        for number in astuple(payload):
+            _add_varint(octets, number)
+    elif kind > Kind.DAY_TOTAL and isinstance(payload, Mapping):
+        octets.append(_json_octets(payload, f"payload of {kind.name}"))
+    else:
+        raise LedgerError(f"payload of {kind.name} is a {type(payload).__name__}; expected another")
+    public = b"".join(octets)
+    if len(public) > MOST_OCTETS:
+        raise LedgerError(f"a {kind.name} record of {len(public)} octets; at most {MOST_OCTETS}")
+    return public
 
 
 def _check_usage(flags: int, pseudonym: bytes) -> None:
@@ -357,7 +364,7 @@ def _octet(octets: bytes, at: int) -> str:
 # --- JSON in its one spelling -------------------------------------------------------------------
 
 
-_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
+_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
 
 
 def _json_octets(value: Mapping[str, Any], what: str) -> bytes:

@@ -10,17 +10,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from portal.domain import hours
 from portal.domain.profile import Profile
 from portal.domain.session import Delta, share
 
-SESSION_TIMEOUT_MAX_S = 86_400
+SESSION_TIMEOUT_MAX_S: Final = 86_400
 """A session ends at the latest after a day, so that a lost limit heals (design, quota rule 4)."""
-PIECE_OCTETS = 100_000
-PIECE_S = 60
+PIECE_OCTETS: Final = 100_000
+PIECE_S: Final = 60
 """With several devices a grant is a share of what is left, but not below this: a card's last octets
 are not worth a dozen logins."""
 
@@ -250,7 +250,7 @@ class Held(NamedTuple):
     seconds: int | None = 0
 
 
-NOBODY = Held()
+NOBODY: Final = Held()
 
 
 class Running(NamedTuple):

@@ -7,13 +7,13 @@ nothing here knows SQL, RADIUS or quotas.
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-WRAP = 1 << 32
+WRAP: Final = 1 << 32
 """A 32-bit counter without Gigawords starts again here (RFC 2869 5.1)."""
-WRAP_SUSPECT_OCTETS = 3 << 30
+WRAP_SUSPECT_OCTETS: Final = 3 << 30
 """A counter above 3 GiB that falls has wrapped; below it the gateway has restarted it."""
-SESSION_TIME_MAX_S = 0x7FFFFFFF
+SESSION_TIME_MAX_S: Final = 0x7FFFFFFF
 """RFC 2866 5.7 has 32 bits; above 2^31 a gateway has sent a negative number."""
 
 
@@ -25,36 +25,62 @@ class Kind(IntEnum):
     INTERIM = 3
 
 
-START, STOP, INTERIM = Kind.START, Kind.STOP, Kind.INTERIM
+START: Final = Kind.START
+STOP: Final = Kind.STOP
+INTERIM: Final = Kind.INTERIM
 """For the hot path: an enum looks its members up each time."""
 
 
-@dataclass(slots=True)
 class Report:
-    """One accounting packet, directions as RFC 2866 means them: input comes from the phone."""
+    """One accounting packet, directions as RFC 2866 means them: input comes from the phone.
 
-    kind: Kind
-    event_at: int
-    """When it happened, epoch seconds UTC."""
-    session_time_s: int | None
-    input_octets: int | None
-    """Full 64-bit counter, None when the packet has none (as a Start)."""
-    output_octets: int | None
-    has_gigawords: bool
-    end_cause: str | None = None
+    `event_at` is when it happened, epoch seconds UTC. The counters are full 64-bit numbers, None
+    when the packet has none (as a Start).
+    """
+
+    __slots__ = (
+        "end_cause",
+        "event_at",
+        "has_gigawords",
+        "input_octets",
+        "kind",
+        "output_octets",
+        "session_time_s",
+    )
+
+    # Written out, here and below: what `dataclass` makes is not compiled, each packet pays for it.
+    def __init__(
+        self,
+        kind: Kind,
+        event_at: int,
+        session_time_s: int | None,
+        input_octets: int | None,
+        output_octets: int | None,
+        has_gigawords: bool,
+        end_cause: str | None = None,
+    ) -> None:
+        self.kind = kind
+        self.event_at = event_at
+        self.session_time_s = session_time_s
+        self.input_octets = input_octets
+        self.output_octets = output_octets
+        self.has_gigawords = has_gigawords
+        self.end_cause = end_cause
 
 
-@dataclass(slots=True)
 class Delta:
     """What a report added: octets and seconds used between two moments."""
 
-    since_at: int
-    until_at: int
-    octets: int
-    seconds: int
+    __slots__ = ("octets", "seconds", "since_at", "until_at")
+
+    def __init__(self, since_at: int, until_at: int, octets: int, seconds: int) -> None:
+        self.since_at = since_at
+        self.until_at = until_at
+        self.octets = octets
+        self.seconds = seconds
 
 
-NOTHING = Delta(0, 0, 0, 0)
+NOTHING: Final = Delta(0, 0, 0, 0)
 
 
 class Told(NamedTuple):
@@ -67,7 +93,7 @@ class Told(NamedTuple):
     counted_s: int = 0
 
 
-UNTOLD = Told()
+UNTOLD: Final = Told()
 
 
 @dataclass(slots=True, eq=False)

@@ -177,7 +177,12 @@ class Documents:
     async def _wanted(self, reading: Reading, node_id: str) -> list[Any]:
         sites = await self._nodes.sites_of(reading, node_id)
         scopes = [ALL, *(f"site {site['code']}" for site in sites)]
-        scopes += sorted({f"group {site['group_name']}" for site in sites if site["group_name"]})
+        groups = {f"group {site['group_name']}" for site in sites if site["group_name"]}
+        # A group that its sites have left too: the version that no longer names them takes back.
+        for row in await self.store.states(reading, node_id):
+            if row["scope"].startswith("group ") and row["held_version"]:
+                groups.add(row["scope"])
+        scopes += sorted(groups)
         return await self.store.wanted(reading, scopes)
 
 

@@ -9,7 +9,7 @@ the right to report.
 import asyncio
 import hmac
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from portal.domain import enrol_token, six_words
@@ -97,6 +97,8 @@ class Enrolments:
         self._ca_der = ca_der
         self._now = now
         self._random_bytes = random_bytes
+        self.on_regrouped: Callable[[str, str], Awaitable[None]] | None = None
+        """Told a group that has other sites now, and by whom."""
 
     # --- sites and tokens
 
@@ -128,19 +130,30 @@ class Enrolments:
             await self._office.set_site(transaction, code, list(values.items()))
             deed = Deed(by, "site.add", None, code, details=name)
             await self._office.write_deed(transaction, now, deed)
-            return await self._invite(transaction, code, name, zone, by, now)
+            made = await self._invite(transaction, code, name, zone, by, now)
+        await self._regrouped({group}, by)
+        return made
 
     async def set_site(self, code: str, changes: dict[str, str], by: str) -> None:
         """Change what is named of a site: name, group_name, power_window, without_node."""
         values = self._checked(changes)
         now = self._now()
         async with self._store.database.transaction() as transaction:
-            await self._site(transaction, code)
+            before = await self._site(transaction, code)
+            values = {name: value for name, value in values.items() if value != before[name]}
             if values:
                 await self._office.set_site(transaction, code, list(values.items()))
                 details = "; ".join(f"{name}: {value}" for name, value in values.items())
                 deed = Deed(by, "site.set", None, code, details=details)
                 await self._office.write_deed(transaction, now, deed)
+        group = values.get("group_name", before["group_name"])
+        if group != before["group_name"]:
+            await self._regrouped({group, before["group_name"]}, by)
+
+    async def _regrouped(self, groups: set[str], by: str) -> None:
+        if self.on_regrouped is not None:
+            for group in sorted(groups - {""}):
+                await self.on_regrouped(group, by)
 
     def _checked(self, changes: dict[str, str]) -> dict[str, str]:
         values: dict[str, str] = {}

@@ -52,6 +52,11 @@ class HubOffice:
         """Build it on the hub's store; `url` is where nodes reach the hub."""
         office, reading = OfficeStore(store.database), ReviewStore(store.database)
         facts = await store.facts()
+        enrolments = Enrolments(
+            store, office, ca_der=keys.ca_certificate, now=now, random_bytes=random_bytes
+        )
+        publishing = Publishing(reading, documents, now=now, random_below=random_below)
+        enrolments.on_regrouped = publishing.follow_group
         return cls(
             url=url,
             place=Office(facts["name"], facts["zone"]),
@@ -62,12 +67,10 @@ class HubOffice:
                 random_below=random_below,
                 random_token=random_token,
             ),
-            enrolments=Enrolments(
-                store, office, ca_der=keys.ca_certificate, now=now, random_bytes=random_bytes
-            ),
+            enrolments=enrolments,
             review=Review(reading, office, now=now),
             coverage=Coverage(reading, now=now),
-            publishing=Publishing(reading, documents, now=now, random_below=random_below),
+            publishing=publishing,
             store=store,
             office=office,
             reading=reading,

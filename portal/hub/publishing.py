@@ -119,6 +119,9 @@ class Publishing:
         async with self._one_at_a_time:
             before = await self.one(name, scope)
             content = change({} if before is None else dict(before.content))
+            if _names_sites(name, scope):
+                # A box may have sites of several groups, and knows of no group.
+                content = {**content, "sites": await self._in_group(scope)}
             try:
                 policy_contents.check_form(Document(name, scope, 1, 0, NO_PREVIOUS, content))
             except ContentError as error:
@@ -128,6 +131,21 @@ class Publishing:
             except UserError as error:
                 raise DeskError("document_content", why=str(error)) from error
 
+    async def follow_group(self, group: str, by: str) -> None:
+        """After sites came into a group or left it: sign anew what is for the group, where that
+        names other sites now."""
+        scope = f"group {group}"
+        for found in await self.all():
+            if found.scope != scope or not _names_sites(found.name, scope):
+                continue
+            if found.content.get("sites") != await self._in_group(scope):
+                await self.publish(found.name, scope, lambda content: content, by)
+
+    async def _in_group(self, scope: str) -> list[str]:
+        group = scope.removeprefix("group ")
+        rows = await self._reading.sites()
+        return sorted(row["code"] for row in rows if row["group_name"] == group)
+
     async def reset(self, scope: str, operator: str, by: str) -> str:
         """Give an operator of a site a new password; return it. Only its hash travels."""
         password = passwords.make(self._random_below)
@@ -135,6 +153,10 @@ class Publishing:
         content = {"operator": operator.strip().lower(), "password_hash": password_hash}
         await self.publish("reset", scope, lambda _: content, by)
         return password
+
+
+def _names_sites(name: str, scope: str) -> bool:
+    return scope.startswith("group ") and name in ("announcements", "blocked", "settings")
 
 
 def covers(scope: str, site: SiteView) -> bool:
@@ -192,7 +214,7 @@ def remove_profile(name: str) -> Change:
 def set_settings(texts: Mapping[str, str]) -> Change:
     """Have these settings of sites and no others; an empty one is left to the village."""
     given = {field: text for field, text in texts.items() if text}
-    return lambda _: {"site": given}
+    return lambda content: {**content, "site": given}
 
 
 def _published(row: Row) -> Published:

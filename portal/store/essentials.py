@@ -54,16 +54,20 @@ _BOX: Final = "SELECT name, value FROM box WHERE name IN ('boot', 'batch_number'
 
 @dataclass(frozen=True, slots=True)
 class Since:
-    """What a delta is made from. `at`: epoch s; `day`: the oldest day of usage, YYYY-MM-DD."""
+    """What a delta is made from."""
 
     at: int
+    """Epoch s: rows changed since then."""
+    told_at: int
+    """Epoch s: until when open sessions may have been told as open."""
     day: str
+    """The oldest day of usage, YYYY-MM-DD."""
 
 
 async def everything(database: Database, day: str, now: int) -> dict[str, Table]:
     """All essentials; usage from `day` on, announcements that are not over at `now`."""
     tables = {name: await _read(database, name) for name in _WHOLE}
-    tables["box"] = await _rows(database, "box", _BOX)
+    tables |= await counters(database)
     for name in ("batch", "account", "voucher", "credit", "device", "known_device"):
         tables[name] = await _read(database, name)
     for name in ("usage_day", "site_day"):
@@ -119,10 +123,19 @@ async def changed(database: Database, since: Since) -> dict[str, Table] | None:
                 f"WHERE account_id IN ({marks}){days}",
                 (*ids, since.day) if days else ids,
             )
-    tables["session"] = await _read(database, "session", "WHERE last_seen_at >= ?", (since.at,))
-    if any(rows for _, rows in tables.values()):
-        tables["box"] = await _rows(database, "box", _BOX)
+    # What a session used is in its account when it ends; its end matters where it was told as open.
+    tables["session"] = await _read(
+        database,
+        "session",
+        "WHERE last_seen_at >= ? AND (ended_at IS NULL OR started_at <= ?)",
+        (since.at, since.told_at),
+    )
     return {name: table for name, table in tables.items() if table[1]}
+
+
+async def counters(database: Database) -> dict[str, Table]:
+    """What numbers are given out from, and the clock: it goes with every delta."""
+    return {"box": await _rows(database, "box", _BOX)}
 
 
 async def _touched(database: Database, at: int) -> list[int]:

@@ -63,8 +63,8 @@ class Entry:
     """Epoch seconds by the node's clock."""
     payload: Payload
     site: int = WHOLE_NODE
-    personal: Mapping[str, Any] | None = None
-    """What stays in the village and can be erased."""
+    personal: Mapping[str, Any] | bytes | None = None
+    """What stays in the village and can be erased; octets are what `personal_octets` would make."""
     day: int = 0
     """Of a usage record: the day (ordinal, in the site's zone) whose total it is part of."""
     kept: Kept | None = None
@@ -202,7 +202,8 @@ class LedgerStore:
         elif entry.personal is None:
             c_loc, salt, personal = NO_PERSONAL, None, None
         else:
-            salt, personal = self._random_octets(SALT_OCTETS), personal_octets(entry.personal)
+            salt, told = self._random_octets(SALT_OCTETS), entry.personal
+            personal = told if isinstance(told, bytes) else personal_octets(told)
             c_loc = commitment(salt, personal)
         public = encode(
             Record(

@@ -20,7 +20,7 @@ from portal.policy import Policy
 from portal.store.sync import SyncStore
 from portal.sync.client import HubClient, Reply, Unreachable
 from portal.sync.log import Log, SentLog
-from portal.sync.sealed_state import SealedState, TooMuch
+from portal.sync.sealed_state import SealedState, Told, TooMuch
 from portal.sync.trust import HubTrust
 
 log = logging.getLogger(__name__)
@@ -29,11 +29,17 @@ WATCH_INTERVAL_S: Final = 300
 WATCH_S: Final = 2 * 3600
 """How long somebody watches before the usual interval is back: a forgotten switch costs money."""
 LOOK_EVERY_S: Final = 60.0
+REPORT_S: Final = 3.0
+"""After documents have come: so soon the hub is told what became of them."""
 BACKUP_EVERY_S: Final = 20 * 3600
+BACKUP_RETRY_S: Final = 2 * 3600
 BACKUP_HOURS: Final = range(0, 5)
 """Of the day where the first site is: the night's data is the cheapest where there is a tariff."""
 MOST_EXCHANGES: Final = 2000
 """In one round: a million records. A hub that keeps a node busy for ever is left alone."""
+MOST_BESIDE_BALANCES: Final = 20
+"""Records: with more of them balances go in an exchange of their own over the same connection, so
+that a batch of records costs what records cost."""
 JITTER: Final = 0.1
 """Of the interval, either way: a hundred villages after a power cut must not call together."""
 
@@ -207,11 +213,16 @@ class Sync:
         """One round: everything that waits, and what the hub has for us."""
         async with self._busy:
             self.running = True
+            before = self._policy.held(), self._policy.refused()
             try:
                 outcome = await self._round()
             finally:
                 self.running = False
-            self._due_s = self._clock.elapsed_s() + self._wait_s(outcome.then)
+            wait_s = self._wait_s(outcome.then)
+            if before != (self._policy.held(), self._policy.refused()):
+                # The office waits to see what came of its documents.
+                wait_s = min(wait_s, REPORT_S)
+            self._due_s = self._clock.elapsed_s() + wait_s
             return outcome
 
     def close(self) -> None:
@@ -287,13 +298,17 @@ class Sync:
         covered = after if plan.most else head.tree
         sent = Sent(plan.first, len(records), covered.size)
         is_last = not plan.most or covered.size == head.size
-        delta, looked_at = await self._delta(trust) if is_last else (None, None)
+        looked_at = self._clock.now()
+        balances, told = await self._balances(trust) if is_last else (None, None)
+        is_apart = balances is not None and len(records) > MOST_BESIDE_BALANCES
+        if is_apart:
+            balances = told = None
         message = self._message(
             head,
             sent,
             covered,
             records,
-            delta=delta,
+            delta=balances,
             proof=self._proof(head.epoch) if plan.is_proof_wanted else None,
         )
         checkpoint = message.checkpoint
@@ -309,6 +324,8 @@ class Sync:
             outcome.sentence = f"whoever answered with status {reply.status} is not the hub"
             return exchange.answered(self._state, sent, Answered(404, 0), head.size)
         if answer.problem == wire.Problem.BEHIND and answer.lost is not None:
+            # It was put back from a backup, so it has older balances too.
+            self._is_backup_wanted = True
             # Where the box has nothing of it, the hub goes on without.
             self._is_all = not self._log.resend(answer.lost)
             return Then(self._state, is_again=True)
@@ -340,15 +357,20 @@ class Sync:
         if then.is_new_epoch:
             await self._go_on_after(answer, sent)
         if then.state.standing == "well":
-            await self._note(answer, whole, sent, head.epoch, delta, looked_at)
+            await self._note(answer, whole, sent, head.epoch)
+            if told is not None:
+                self._sealed.keep(told)
+                number = self._numbers.get("delta", 0) if balances is None else balances.number
+                await self._set(delta_at=looked_at, delta=number)
             if records:
                 self._log.known = (head.epoch, after)
             outcome.records += len(records)
             outcome.documents += len(answer.documents)
             await self._policy.receive(answer.documents)
-        if head.is_over and then.state.standing == "well" and not then.is_again:
-            self._log.lost.discard(head.epoch)
-            return replace(then, is_again=True)
+        if then.state.standing == "well" and not then.is_again:
+            if head.is_over:
+                self._log.lost.discard(head.epoch)
+            return replace(then, is_again=head.is_over or is_apart)
         return then
 
     def _message(
@@ -381,8 +403,6 @@ class Sync:
         whole: str | None,
         sent: Sent,
         epoch: int,
-        delta: wire.Delta | None,
-        looked_at: int | None,
     ) -> None:
         """Keep what the hub has signed for and what else it told."""
         now = self._clock.now()
@@ -390,12 +410,7 @@ class Sync:
             await self._ledger.store.keep_cosigned(
                 epoch, sent.size, whole, at=now, backed_up=answer.backed_up_size
             )
-        values = {"exchanged_at": now}
-        if looked_at is not None:
-            values["delta_at"] = looked_at
-        if delta is not None:
-            values["delta"] = delta.number
-        await self._set(**values)
+        await self._set(exchanged_at=now)
         self._is_backup_wanted |= answer.wants_backup
 
     # -- without a link --------------------------------------------------------------------
@@ -488,32 +503,31 @@ class Sync:
 
     # -- what the office can restore -------------------------------------------------------
 
-    async def _delta(self, trust: HubTrust) -> tuple[wire.Delta | None, int | None]:
-        """Balances that changed since the hub got some, and until when they were looked at."""
-        if not trust.recovery:
+    async def _balances(self, trust: HubTrust) -> tuple[wire.Delta | None, Told | None]:
+        """Balances that changed since the hub got some; (None, None) where a backup comes first."""
+        told_at = self._numbers.get("delta_at")
+        if not trust.recovery or not told_at:
             return None, None
-        now = self._clock.now()
         try:
-            octets = await self._sealed.delta(self._numbers.get("delta_at", 0), trust.recovery)
+            octets, told = await self._sealed.delta(told_at, trust.recovery)
         except TooMuch:
             self._is_backup_wanted = True
             return None, None
         if octets is None:
-            return None, now
-        return wire.Delta(self._numbers.get("delta", 0) + 1, octets), now
+            return None, told
+        return wire.Delta(self._numbers.get("delta", 0) + 1, octets), told
 
     async def _back_up(self, trust: HubTrust, client: HubClient) -> None:
         """Once a night, or when the hub holds none: everything a new box needs, sealed."""
         now, made_at = self._clock.now(), self._numbers.get("backup_at", 0)
         is_due = now - made_at > BACKUP_EVERY_S and self._clock.hour() in BACKUP_HOURS
-        is_missing = self._is_backup_wanted and self._clock.elapsed_s() - self._backup_tried_s > (
-            BACKUP_EVERY_S
-        )
+        tried_s = self._clock.elapsed_s() - self._backup_tried_s
+        is_missing = self._is_backup_wanted and tried_s > BACKUP_RETRY_S
         if not trust.recovery or not (is_due or is_missing):
             return
         self._backup_tried_s = self._clock.elapsed_s()
         number = self._numbers.get("delta", 0)
-        sealed = await self._sealed.backup(trust.recovery)
+        sealed, told = await self._sealed.backup(trust.recovery)
         body = wire.pack(wire.Backup(number, sealed))
         try:
             reply = await self._request(client, "PUT", "backup", body)
@@ -521,6 +535,7 @@ class Sync:
             log.warning("backup_not_sent %s", error)
             return
         if reply.status in (200, 201, 204):
+            self._sealed.keep(told)
             await self._set(backup_at=now, backup=number, delta_at=now)
             self._is_backup_wanted = False
         else:

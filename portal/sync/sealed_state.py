@@ -8,7 +8,7 @@ of its last exchange. Who has that key can read who is online; it belongs into a
 import asyncio
 import os
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +28,8 @@ FORMAT: Final = 1
 MOST_DELTA_OCTETS: Final = 60_000
 """What is longer (a new sheet of a thousand cards) waits for the backup."""
 SLACK_S: Final = 10
-"""A delta begins a little before the last one ended: to tell something twice is harmless."""
+"""A delta looks back a little before the last one, for what was not on disk then; rows that were
+told already are left out."""
 _MOST_OCTETS: Final = 200_000_000
 
 
@@ -39,6 +40,10 @@ class _Content(msgspec.Struct, array_like=True):
     tables: dict[str, Table]
     keys: str = ""
     settings: str = ""
+
+
+Told = frozenset[int]
+"""Hashes of rows of the last moments that the hub knows once it has what they came with."""
 
 
 class TooMuch(Exception):
@@ -62,24 +67,42 @@ class SealedState:
         self._settings_name = settings_name
         self._now = now
         self._random_octets = random_octets
+        self._told: Told = frozenset()
 
-    async def delta(self, since_at: int, recovery: str) -> bytes | None:
-        """What changed since a moment, sealed; None when nothing did. Raises TooMuch."""
-        since = essentials.Since(max(0, since_at - SLACK_S), self._oldest_day())
-        tables = await essentials.changed(self._database, since)
+    async def delta(self, since_at: int, recovery: str) -> tuple[bytes | None, Told]:
+        """What changed since a moment and was not told yet, sealed; None when nothing did. Once the
+        hub has it: `keep`. Raises TooMuch."""
+        tables = await self._changed(since_at)
         if tables is None:
             raise TooMuch
-        if not tables:
-            return None
-        sealed = await self._sealed(DELTA, tables, recovery)
+        told = _hashes(tables)
+        new: dict[str, Table] = {}
+        for name, (columns, rows) in tables.items():
+            untold = [row for row in rows if _hash(name, row) not in self._told]
+            if untold:
+                new[name] = (columns, untold)
+        if not new:
+            return None, told
+        new |= await essentials.counters(self._database)
+        sealed = await self._sealed(DELTA, new, recovery)
         if len(sealed) > MOST_DELTA_OCTETS:
             raise TooMuch
-        return sealed
+        return sealed, told
 
-    async def backup(self, recovery: str) -> bytes:
-        """All essentials with the keys and settings, sealed."""
+    async def backup(self, recovery: str) -> tuple[bytes, Told]:
+        """All essentials with the keys and settings, sealed. Once the hub has it: `keep`."""
+        # Looked at first: what changes from here on is told after the backup, if not by it.
+        told = _hashes(await self._changed(self._now()) or {})
         tables = await essentials.everything(self._database, self._oldest_day(), self._now())
-        return await self._sealed(BACKUP, tables, recovery, is_whole=True)
+        return await self._sealed(BACKUP, tables, recovery, is_whole=True), told
+
+    def keep(self, told: Told) -> None:
+        """The hub has these rows: they are not told again while they stay as they are."""
+        self._told = told
+
+    async def _changed(self, since_at: int) -> dict[str, Table] | None:
+        since = essentials.Since(max(0, since_at - SLACK_S), since_at, self._oldest_day())
+        return await essentials.changed(self._database, since)
 
     async def _sealed(
         self, purpose: str, tables: Mapping[str, Table], recovery: str, *, is_whole: bool = False
@@ -101,6 +124,14 @@ class SealedState:
     def _oldest_day(self) -> str:
         # Ordinal 719163 is 1970-01-01; a day more or less does not matter here.
         return day_text(719_163 + self._now() // 86_400 - essentials.USAGE_DAYS)
+
+
+def _hashes(tables: Mapping[str, Table]) -> Told:
+    return frozenset(_hash(name, row) for name, (_, rows) in tables.items() for row in rows)
+
+
+def _hash(table: str, row: Sequence[Any]) -> int:
+    return hash((table, *row))
 
 
 def restore(

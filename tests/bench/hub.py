@@ -39,7 +39,7 @@ def _databases() -> Iterator[list[tuple[str, str]]]:
         found = [("SQLite", "sqlite")]
         absent = postgres_server.missing()
         if absent is None:
-            found.append(("PostgreSQL", stack.enter_context(postgres_server.running())))
+            found.append(("PostgreSQL", stack.enter_context(postgres_server.running(on_disk=True))))
         else:
             print(absent, flush=True)
         yield found

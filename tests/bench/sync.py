@@ -184,7 +184,7 @@ async def village(node: Path, relay: CountingRelay, days: int) -> tuple[Counted,
         idle = sorted(idles, key=lambda one: one.wire)[1]
         trust = rig.node.hub.trust()
         assert trust is not None
-        backup = len(await rig.node.hub.sealed.backup(trust.recovery))
+        backup, _ = await rig.node.hub.sealed.backup(trust.recovery)
         day = Counted()
         number = 0
         for turn in range(EXCHANGES_A_DAY * days):
@@ -200,7 +200,7 @@ async def village(node: Path, relay: CountingRelay, days: int) -> tuple[Counted,
             found = relay.take()
             day.tls += found.tls
             day.tcp += found.tcp
-        nightly = Counted(backup + 1200, (backup // SEGMENT + 12) * 2 * HEADERS)
+        nightly = Counted(len(backup) + 1200, (len(backup) // SEGMENT + 12) * 2 * HEADERS)
         return idle, Counted(day.tls // days, day.tcp // days), nightly
     finally:
         await rig.close()

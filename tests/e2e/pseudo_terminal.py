@@ -61,8 +61,20 @@ class Terminal:
         self.expect(question)
         self.type(line)
 
-    def interrupt(self) -> None:
-        """Ctrl-C."""
+    def interrupt(self, within_s: float = 60.0) -> None:
+        """Ctrl-C, once the program waits as it does for people.
+
+        Between its question and its wait for the answer Python only notes a signal, and hears of
+        it with the next line typed; people are not that fast.
+        """
+        deadline = time.monotonic() + within_s
+        naps = 0
+        while naps < 3:
+            assert time.monotonic() < deadline, f"it does not wait:\n{self.text[-3000:]}"
+            # The state stands behind the name, which is in parentheses.
+            state = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+            naps = naps + 1 if state == "S" else 0
+            time.sleep(0.02)
         self.process.send_signal(signal.SIGINT)
 
     def end(self, within_s: float = 60.0) -> int:

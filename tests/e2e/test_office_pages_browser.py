@@ -117,6 +117,8 @@ def paths(place: Office) -> list[str]:
         "/review/documents/announcements?scope=all",
         "/review/documents/blocked?scope=all",
         "/review/documents/settings?scope=group+utara",
+        "/review/people",
+        "/review/people/tinjau",
         "/review/audit",
         "/review/me",
         "/review/me/password",

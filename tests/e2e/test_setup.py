@@ -208,10 +208,9 @@ def test_without_a_terminal_it_wants_answers(tmp_path: Path) -> None:
     assert not (tmp_path / "node").exists()
 
 
-@pytest.mark.alone
 def test_ctrl_c_at_a_question_leaves_nothing_half_made(tmp_path: Path) -> None:
     with Terminal("--dir", tmp_path / "node", "setup", **PORTS) as terminal:
-        terminal.expect("Name of the village")
+        terminal.expect("Name of the village, as residents see it [Desa]: ")
         terminal.interrupt()
         assert terminal.end() == 130
     assert not (tmp_path / "node" / "pesisir.db").exists()

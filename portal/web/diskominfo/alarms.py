@@ -28,9 +28,10 @@ def pages(console: Console) -> list[Page]:
             "kind": kind,
             "key": row["alarm_key"],
             "title": _title(visit, kind),
+            "what": _what(visit, kind),
             "site": sites.get(row["node_id"], ""),
             "detail": row["detail"],
-            "count": int(row["count"]),
+            "count": t.number(int(row["count"])),
             "first": t.moment(row["first_at"], visit.now, visit.zone),
             "last": t.moment(row["last_at"], visit.now, visit.zone),
             "ended": None
@@ -120,6 +121,14 @@ def _title(visit: Visit, kind: str) -> str:
         return visit.t(f"review.alarm.{kind}")
     except KeyError:
         return kind
+
+
+def _what(visit: Visit, kind: str) -> str:
+    """What an alarm means and what to do; nothing for one of a newer program."""
+    try:
+        return visit.t(f"review.alarm_what.{kind}")
+    except KeyError:
+        return ""
 
 
 def _text(octets: bytes) -> str:

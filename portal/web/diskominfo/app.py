@@ -17,6 +17,7 @@ from portal.web.diskominfo import (
     boxes,
     documents,
     me,
+    people,
     site,
     sites,
     usage,
@@ -38,6 +39,7 @@ MODULES: Sequence[Module] = (
     alarms.pages,
     boxes.pages,
     documents.pages,
+    people.pages,
     audit.pages,
     me.pages,
 )

@@ -17,7 +17,7 @@ from portal.web.operator.desk import Desk, Need, NotHere, Page, Visit
 
 WAITING = BOXES + "/waiting/{token}"
 ONE = BOXES + "/box/{node}"
-ZONES = ("Asia/Jakarta", "Asia/Makassar", "Asia/Jayapura")
+ZONES = {"Asia/Jakarta": "WIB", "Asia/Makassar": "WITA", "Asia/Jayapura": "WIT"}
 
 
 def pages(console: Console) -> list[Page]:

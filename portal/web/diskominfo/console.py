@@ -4,7 +4,7 @@ The desk's machinery (sign-ins, forms, tokens, notices, languages) under /review
 its one place. Pages say until when their data goes.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from zoneinfo import ZoneInfo
@@ -23,6 +23,7 @@ USAGE = "/review/usage"
 BOXES = "/review/boxes"
 DOCUMENTS = "/review/documents"
 ALARMS = "/review/alarms"
+PEOPLE = "/review/people"
 AUDIT = "/review/audit"
 
 WAYS = Ways(
@@ -34,6 +35,7 @@ WAYS = Ways(
         (ALARMS, "review.nav.alarms"),
         (BOXES, "review.nav.boxes"),
         (DOCUMENTS, "review.nav.documents"),
+        (PEOPLE, "review.nav.people"),
         (AUDIT, "review.nav.audit"),
         ("/review/me", "nav.me"),
     ),
@@ -83,6 +85,12 @@ def earliest(sites: Iterable[SiteView]) -> int | None:
     none."""
     known = [site.data_until_at for site in sites if site.data_until_at is not None]
     return min(known, default=None)
+
+
+def scope_text(t: Translator, scope: str, sites: Mapping[str, str]) -> str:
+    """Whom a document is for, in words; `sites`: code -> name."""
+    kind, _, name = scope.partition(" ")
+    return t(f"review.scope.{kind}", name=sites.get(name, name) if kind == "site" else name)
 
 
 def read_day(text: str, fallback: date) -> date:

@@ -20,7 +20,7 @@ from portal.domain.hours import day_of, end_of_day
 from portal.errors import DeskError, UserError
 from portal.hub.review import Figures, SiteView
 from portal.web.diskominfo.console import Console, moment, read_day, site_of, until
-from portal.web.diskominfo.sites import KINDS, figures, verified
+from portal.web.diskominfo.sites import KINDS, NOT_KNOWN, figures, verified
 from portal.web.operator.desk import Desk, Need, Page, Visit
 from portal.web.text import Translator
 
@@ -124,15 +124,16 @@ class _Site:
 
     def _hour(self, visit: Visit, site: SiteView, hour: Hour, sums: Figures) -> dict[str, object]:
         clock = datetime.fromtimestamp(hour.start_at, site.zone)
+        is_heard = hour.state in HEARD or bool(hour.usage)
         is_hidden = sums.is_hidden_from(visit.operator.role) and bool(hour.usage)
         return {
             "time": f"{clock.hour:02d}.00",
             "sign": SIGNS[hour.state],
             "state": visit.t(f"review.hour.{hour.state}"),
             "is_few": is_hidden,
-            "peak": visit.t.number(hour.usage.peak),
-            "sessions": visit.t.number(hour.usage.sessions),
-            "data": visit.t.octets(hour.usage.octets),
+            "peak": visit.t.number(hour.usage.peak) if is_heard else NOT_KNOWN,
+            "sessions": visit.t.number(hour.usage.sessions) if is_heard else NOT_KNOWN,
+            "data": visit.t.octets(hour.usage.octets) if is_heard else NOT_KNOWN,
         }
 
     async def settings(self, visit: Visit) -> Response:

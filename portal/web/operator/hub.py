@@ -7,6 +7,7 @@ from starlette.responses import Response
 from portal.sync.exchanges import Sync
 from portal.web.operator.desk import Desk, Need, NotHere, Page, Visit
 from portal.web.operator.house import House
+from portal.web.text import Translator
 
 HOME = "/operator/hub"
 _KINDS = {
@@ -76,8 +77,15 @@ def _line(visit: Visit, one: dict[str, Any]) -> dict[str, str]:
     return {
         "kind": kind,
         "name": t(f"hub.document_{one['name']}"),
+        "scope": _scope(t, one["scope"]),
         "state": t(f"hub.document_{one['state']}", at=t.moment(one["at"], visit.now, visit.zone)),
     }
+
+
+def _scope(t: Translator, scope: str) -> str:
+    """Whom a document is for; of each kind there may be one for all and narrower ones."""
+    kind, _, name = scope.partition(" ")
+    return t(f"hub.scope_{kind}", name=name)
 
 
 def pages(desk: Desk, house: House) -> list[Page]:

@@ -12,50 +12,28 @@ from starlette.responses import Response
 from portal.admin import Admin, Site
 from portal.cards.finding import REASON_LONGEST
 from portal.domain import profile as profiles
-from portal.domain.hours import parse_hours
 from portal.domain.profile import Profile
 from portal.errors import DeskError
 from portal.notices import Notices
 from portal.place_values import SITE_LONGEST
+from portal.web.limit_words import (
+    CHOICES,
+    LIMITS,
+    NO_LIMIT,
+    VALUE_LONGEST,
+    checked_limit,
+    labelled,
+    limit_text,
+    limits_said,
+    value_text,
+    with_dots,
+)
 from portal.web.operator.desk import Desk, Need, NotHere, Page, Visit
 from portal.web.operator.house import House
 from portal.web.text import Translator
 
 HOME = "/operator/site"
 FIELDS = ("power_window", "helper", "counter", "opening_hours", "wifi_name")
-LIMITS = (
-    "data_day",
-    "data_week",
-    "data_month",
-    "data_total",
-    "data_session",
-    "time_day",
-    "time_week",
-    "time_month",
-    "time_total",
-    "time_session",
-    "valid",
-    "rate_down",
-    "rate_up",
-    "devices",
-    "when_used_up",
-    "remember_phone",
-    "idle",
-    "interim",
-)
-"""What only admins change, in the order people think of it; with the hours that is all."""
-CHOICES = {"remember_phone": ("yes", "no")}
-"""Limits that are chosen, not typed; the text is `settings.<choice>`."""
-_NO_LIMIT = "none"
-_CUT, _THROTTLE = "cut", "throttle:"
-_UNITS = (("d", "days"), ("h", "hours"), ("m", "minutes"), ("s", "seconds"))
-_DURATIONS = ("time_", "valid", "idle", "interim")
-_SPOKEN = re.compile(
-    r"([0-9]+) ?(hari|days?|jam|hours?|menit|minutes?|detik|seconds?|[dhms])(?![a-z])",
-    re.IGNORECASE,
-)
-_UNIT_OF = {"hari": "d", "jam": "h", "menit": "m", "detik": "s"}
-_VALUE_LONGEST = 80
 
 
 class SitePages:
@@ -86,7 +64,7 @@ class SitePages:
         self, visit: Visit, typed: dict[str, str], error: DeskError | None = None
     ) -> Response:
         t, site = visit.t, self._admin.sites_by_id[visit.site.id]
-        wrong, error = _labelled(t, error)
+        wrong, error = labelled(t, error)
         return self._desk.page(
             visit,
             "site",
@@ -113,7 +91,7 @@ class SitePages:
                     {
                         "name": one.name,
                         "hours": self._hours_said(visit, one),
-                        "limits": _said(t, one),
+                        "limits": limits_said(t, one),
                     }
                     for _, one in sorted(self._admin.profiles_by_name.items())
                 ],
@@ -181,7 +159,7 @@ class SitePages:
         error: DeskError | None = None,
     ) -> Response:
         t = visit.t
-        wrong, error = _labelled(t, error)
+        wrong, error = labelled(t, error)
         names = ("hours", *LIMITS) if visit.may(Need.ADMIN) else ("hours",)
         return self._desk.page(
             visit,
@@ -193,15 +171,15 @@ class SitePages:
                         "name": name,
                         "label": t(f"settings.{name}"),
                         "hint": t("settings.hours_hint") if name == "hours" else None,
-                        "value": typed.get(name, _limit(t, found, name)),
-                        "was": _limit(t, found, name),
+                        "value": typed.get(name, limit_text(t, found, name)),
+                        "was": limit_text(t, found, name),
                         "choices": [(one, t(f"settings.{one}")) for one in CHOICES.get(name, ())],
                         "is_wrong": name == wrong,
                     }
                     for name in names
                 ],
                 "hours": self._hours_said(visit, found),
-                "limits": _said(t, found),
+                "limits": limits_said(t, found),
                 "may_change": visit.may(Need.WORK) and self._may_change(visit, found),
                 "is_shared": len(self._admin.sites_by_id) > 1,
                 "reason": typed.get("reason", ""),
@@ -216,18 +194,18 @@ class SitePages:
         found = self._found(visit)
         names = ("hours", *LIMITS)
         typed = {
-            name: " ".join(visit.fields[name].split())[:_VALUE_LONGEST]
+            name: " ".join(visit.fields[name].split())[:VALUE_LONGEST]
             for name in (*names, "reason")
             if name in visit.fields
         }
         try:
-            before = {name: _limit(visit.t, found, name) for name in names}
+            before = {name: limit_text(visit.t, found, name) for name in names}
             wanted = _changes(visit, [name for name in names if name in visit.fields], before)
             if wanted.keys() - {"hours"} and not visit.may(Need.ADMIN):
                 raise DeskError("settings.admin_only")
             if not self._may_change(visit, found):
                 raise DeskError("settings.shared_profile")
-            changes = {name: _checked(found, name, value) for name, value in wanted.items()}
+            changes = {name: checked_limit(found, name, value) for name, value in wanted.items()}
             if not changes:
                 raise DeskError("settings.nothing")
             reason = _reason(visit)
@@ -244,24 +222,12 @@ class SitePages:
         return self._desk.go(HOME, notice="settings.profile_saved", name=found.name)
 
 
-def _labelled(t: Translator, error: DeskError | None) -> tuple[str, DeskError | None]:
-    """The field an error is about, and the error with the label people see."""
-    if error is None or "field" not in error.values:
-        return "", error
-    field = str(error.values["field"]).replace(" ", "_")
-    return field, DeskError(error.key, **{**error.values, "field": t(f"settings.{field}")})
-
-
 def _written(site: Site, name: str) -> str:
     """A field as it stands in the form: hours with dots, as people here write them."""
     value = str(getattr(site, name))
     if name == "opening_hours" or (name == "power_window" and site.power_hours is not None):
-        return _with_dots(value)
+        return with_dots(value)
     return value
-
-
-def _with_dots(hours: str) -> str:
-    return hours.replace(":", ".").replace(",", ", ")
 
 
 def _changes(visit: Visit, names: Any, now: dict[str, str]) -> dict[str, str]:
@@ -287,51 +253,6 @@ def _reason(visit: Visit) -> str:
     return reason
 
 
-def _limit(t: Translator, profile: Profile, name: str) -> str:
-    """A limit as it stands in the form, in the page's language; nothing for none."""
-    return _value(t, name, profiles.settings(profile)[name])
-
-
-def _value(t: Translator, name: str, value: str) -> str:
-    if value in (_NO_LIMIT, _CUT):
-        return ""
-    if name == "hours":
-        return _with_dots(value)
-    if name.startswith(_DURATIONS):
-        parts = re.findall(r"([0-9]+)([dhms])", value)
-        return " ".join(t(f"time.{dict(_UNITS)[unit]}", n=int(n)) for n, unit in parts)
-    return value.removeprefix(_THROTTLE)
-
-
-def _spoken(name: str, value: str) -> str:
-    """What was typed in the words of `profile set`: `2 jam` is `2h`, `1.000 MB` is `1000MB`."""
-    if name.startswith(_DURATIONS):
-        plain = re.sub(r"(?<=[0-9])[.,](?=[0-9]{3}(?![0-9]))", "", value)
-        return _SPOKEN.sub(lambda found: found[1] + _unit(found[2]), plain).replace(" ", "")
-    if name == "when_used_up" and value not in ("", _CUT) and not value.startswith(_THROTTLE):
-        return _THROTTLE + value
-    return value
-
-
-def _unit(word: str) -> str:
-    return _UNIT_OF.get(word.lower(), word[0].lower())
-
-
-def _checked(profile: Profile, name: str, value: str) -> str:
-    """A typed limit in the form `change` reads; raises DeskError."""
-    if not value:
-        return _CUT if name == "when_used_up" else _NO_LIMIT
-    try:
-        if name == "hours":
-            return parse_hours(value)
-        spoken = _spoken(name, value)
-        profiles.change(profile, **{name: spoken})
-    except ValueError as error:
-        key = "site.hours" if name == "hours" else "settings.limit"
-        raise DeskError(key, field=name.replace("_", " "), text=value[:_VALUE_LONGEST]) from error
-    return spoken
-
-
 def named(t: Translator, details: str) -> str:
     """The details of a recorded change with the labels and values people see: `time_day: none ->
     2h` is `Waktu per hari: - -> 2 jam`."""
@@ -353,27 +274,12 @@ def named(t: Translator, details: str) -> str:
 def _recorded(t: Translator, name: str, value: str) -> str:
     """A value as the audit holds it, in words; what is no such value is shown as it is."""
     if name in ("power_window", "opening_hours"):
-        return _with_dots(value) if re.fullmatch(r"[0-9:,-]+", value) else value
+        return with_dots(value) if re.fullmatch(r"[0-9:,-]+", value) else value
     if name in CHOICES:
         return t(f"settings.{value}") if value in CHOICES[name] else value
-    if name.startswith("data_") and value not in (_NO_LIMIT, "-"):
+    if name.startswith("data_") and value not in (NO_LIMIT, "-"):
         return t.quota(profiles.parse_octets(value))
-    return (_value(t, name, value) or "-") if name in LIMITS or name == "hours" else value
-
-
-def _said(t: Translator, profile: Profile) -> str:
-    """The main limits of a profile in one line."""
-    parts = []
-    for window in profiles.WINDOWS:
-        octets, seconds = profiles.data_quota(profile, window), profiles.time_quota(profile, window)
-        per = t(f"settings.per_{window}")
-        if octets is not None:
-            parts.append(f"{t.quota(octets)} {per}")
-        if seconds is not None:
-            parts.append(f"{t.duration(seconds)} {per}")
-    if profile.valid_s is not None:
-        parts.append(t("settings.valid_for", duration=t.duration(profile.valid_s)))
-    return ", ".join(parts) if parts else t("settings.unlimited")
+    return (value_text(t, name, value) or "-") if name in LIMITS or name == "hours" else value
 
 
 def pages(desk: Desk, house: House) -> list[Page]:

@@ -220,7 +220,7 @@ def test_people_s_deeds_say_what_was_done_and_keep_who_in_the_village(tmp_path: 
         await rig.node.admin.set_site("TJL", {"power_window": "18:00-06:00", "helper": "Bu Sari"})
         deeds = await records(rig, Kind.ACTION)
         audit = ledger_check.read(await rig.settled(), "SELECT action, site_id FROM audit")
-        assert [(deed.payload["action"], deed.site or None) for deed, _ in deeds] == [  # type: ignore[index]
+        assert [(deed.payload["action"], deed.site or None) for deed, _ in deeds] == [  # type: ignore[call-overload, index]
             tuple(row) for row in audit
         ]
         revoked = next(p for deed, p in deeds if deed.payload == {"action": "voucher.revoke"})
@@ -299,7 +299,7 @@ def test_boots_power_cuts_and_the_clock_are_recorded(tmp_path: Path) -> None:
         await rig.open()
         assert len(await records(rig, Kind.GAP)) == 1
         boots = [boot.payload for boot, _ in await records(rig, Kind.BOOT)]
-        assert [boot["off_since"] for boot in boots] == [0, START_AT, START_AT + 7]  # type: ignore[index]
+        assert [boot["off_since"] for boot in boots] == [0, START_AT, START_AT + 7]  # type: ignore[call-overload, index]
         # The battery is empty: it is 1970, until a time service puts it right.
         await rig.restart()
         await rig.node.hours.look()

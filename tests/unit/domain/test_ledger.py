@@ -1,7 +1,6 @@
 """Records of the ledger: one spelling for each, and every change of one is seen in the tree."""
 
 import json
-from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -169,7 +168,7 @@ def test_what_is_not_a_record_is_refused_with_its_reason(bad: bytes, complaint: 
 )
 def test_what_a_record_cannot_hold_is_refused(change: dict[str, Any], complaint: str) -> None:
     with pytest.raises(LedgerError, match=complaint):
-        ledger.encode(replace(SESSION, **change))
+        ledger.encode(SESSION._replace(**change))
 
 
 def test_a_usage_that_does_not_fit_is_refused() -> None:
@@ -179,9 +178,19 @@ def test_a_usage_that_does_not_fit_is_refused() -> None:
         ({"flags": 32}, "flags are 32"),
         ({"input_octets": -1}, "number is -1"),
     ):
-        payload = replace(SESSION.payload, **change)
+        payload = SESSION.payload._replace(**change)
         with pytest.raises(LedgerError, match=complaint):
-            ledger.encode(replace(SESSION, payload=payload))
+            ledger.encode(SESSION._replace(payload=payload))
+
+
+@given(NUMBERS, *(st.none() | TEXTS for _ in range(3)))
+def test_who_a_session_was_is_spelled_as_any_personal_part(
+    session: int, mac: str | None, ip: str | None, serial: str | None
+) -> None:
+    known = {"session": session, "mac": mac, "ip": ip, "serial": serial}
+    told = {name: value for name, value in known.items() if value is not None}
+    spelled = ledger.person_octets(session=session, mac=mac, ip=ip, serial=serial)
+    assert spelled == ledger.personal_octets(told)
 
 
 @given(NUMBERS)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -27,29 +28,35 @@ def postgres_server_url() -> Iterator[str]:
         yield url
 
 
-def fresh_database(server_url: str) -> str:
-    """The URL of a new, empty database of a server."""
+@contextmanager
+def fresh_database(server_url: str) -> Iterator[str]:
+    """The URL of a new, empty database of a server, for the time of the block."""
     import asyncpg
 
     name = f"hub_{os.getpid()}_{next(_numbers)}"
 
-    async def make() -> None:
+    async def say(words: str) -> None:
         connection = await asyncpg.connect(server_url)
         try:
-            await connection.execute(f"CREATE DATABASE {name}")
+            await connection.execute(words)
         finally:
             await connection.close()
 
-    asyncio.run(make())
-    return f"{server_url.rpartition('/')[0]}/{name}"
+    asyncio.run(say(f"CREATE DATABASE {name}"))
+    try:
+        yield f"{server_url.rpartition('/')[0]}/{name}"
+    finally:
+        asyncio.run(say(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """`[database] url` of an empty database: of a file under `tmp_path`, and of a server."""
     if request.param == "sqlite":
-        return "sqlite"
-    return fresh_database(request.getfixturevalue("postgres_server_url"))
+        yield "sqlite"
+        return
+    with fresh_database(request.getfixturevalue("postgres_server_url")) as url:
+        yield url
 
 
 @pytest.fixture

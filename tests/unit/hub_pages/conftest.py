@@ -14,11 +14,13 @@ __all__ = ["hub", "own_hub", "postgres_server_url", "url", "used_hub"]
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest) -> str:
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
     """`[database] url` of each kind of database."""
     if request.param == "sqlite":
-        return "sqlite"
-    return fresh_database(request.getfixturevalue("postgres_server_url"))
+        yield "sqlite"
+        return
+    with fresh_database(request.getfixturevalue("postgres_server_url")) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

@@ -89,15 +89,104 @@ def test_the_page_says_what_each_site_should_have_and_has(hub: Office) -> None:
         " VALUES (?, 'profiles', 'all', 1, ?)",
         [(node, hub.at)],
     )
-    assert "sama" in hub.enter("tinjau").get("/review/documents").text
+    assert "1 lokasi sudah memakai" in hub.enter("tinjau").get("/review/documents").text
     change(person, "profiles", name="mingguan")
-    assert "masih versi 1" in person.get("/review/documents").text
+    assert "1 masih versi lama" in person.get("/review/documents").text
+    assert "masih versi 1" in person.get("/review/documents/profiles").text
     hub.write(
         "UPDATE document_state SET refused_version = ?, refused_why = ? WHERE node_id = ?",
         [(2, "no room for it", node)],
     )
     text = person.get("/review/documents/profiles").text
-    assert "ditolak kotak" in text and "no room for it" in text
+    assert "ditolak kotak; yang lama tetap berlaku" in text and "no room for it" in text
+    assert "1 ditolak kotak" in person.get("/review/documents").text
+
+
+def test_limits_are_typed_and_read_in_plain_words(hub: Office) -> None:
+    person = hub.enter("ketua")
+    typed = {"data_day": "1 GB", "time_day": "2 jam", "valid": "30 hari", "when_used_up": "128k"}
+    change(person, "profiles", name="harian", hours="6.00-22.00", **typed)
+    assert newest(hub, "profiles").content["profiles"]["harian"] == {
+        "data_day": "1 GB",
+        "time_day": "2h",
+        "valid": "30d",
+        "when_used_up": "throttle:128k",
+        "hours": "06:00-22:00",
+    }
+    text = hub.enter("tinjau").get("/review/documents/profiles").text
+    assert "1 GB per hari, 2 jam per hari" in text.replace("\u00a0", " ")
+    form = person.get("/review/documents/profiles?entry=harian")
+    values = form.fields
+    assert (values["name"], values["time_day"], values["hours"]) == (
+        "harian",
+        "2 jam",
+        "06.00-22.00",
+    )
+    page = change(person, "profiles", name="harian", time_day="lama sekali")
+    assert page.alert.startswith("Waktu per hari:")
+
+
+def test_a_document_of_another_program_is_shown_as_it_is(hub: Office) -> None:
+    content = {"profiles": {"harian": {"data_fortnight": "9GB"}}}
+    hub.do(hub.hub.documents.publish("profiles", "all", content, by="x", now=hub.at))
+    person = hub.enter("ketua")
+    assert "data_fortnight 9GB" in person.get("/review/documents/profiles").text
+    assert person.get("/review/documents/profiles?entry=harian").status == 200
+
+
+def test_what_is_wrong_is_said_in_indonesian(hub: Office) -> None:
+    person = hub.enter("ketua")
+    for doc, typed, said in (
+        ("profiles", {"name": "paket besar"}, "Nama paket"),
+        ("announcements", {"words": " "}, "Tulis isi pengumuman"),
+        (
+            "announcements",
+            {"words": "Libur", "from": "2026-12-02", "to": "2026-12-01"},
+            "Tanggal akhir lebih awal",
+        ),
+        ("blocked", {"mac": "02:aa:bb:cc:dd:ee", "reason": " "}, "Tulis alasan"),
+        ("settings", {"opening_hours": "siang"}, "Jam buka untuk minta kartu"),
+    ):
+        assert change(person, doc, **typed).alert.startswith(said)
+
+
+def test_a_group_names_its_sites_for_boxes_that_have_more(hub: Office) -> None:
+    """A box knows of no groups: what is for one names the sites, and follows them."""
+    person, group = hub.enter("ketua"), "group utara"
+    hub.add_site("WSI", "Desa Waisai", group="utara")
+    change(person, "announcements", group, words="Libur")
+    change(person, "profiles", group, name="harian")
+    assert newest(hub, "announcements", group).content["sites"] == ["WSI"]
+    assert "sites" not in newest(hub, "profiles", group).content
+    hub.add_site("RAJ", "Raja Ampat", group="utara")
+    assert newest(hub, "announcements", group).content["sites"] == ["RAJ", "WSI"]
+    page = person.get("/review/site/WSI/settings")
+    person.submit(page, group_name="selatan")
+    found = newest(hub, "announcements", group)
+    assert (found.version, found.content["sites"]) == (3, ["RAJ"])
+    assert newest(hub, "profiles", group).version == 1
+
+
+def test_a_box_whose_site_left_a_group_is_told_so(hub: Office) -> None:
+    hub.add_site("WSI", "Desa Waisai", group="utara")
+    node, documents = hub.add_box("WSI"), hub.hub.documents
+    person = hub.enter("ketua")
+    change(person, "announcements", "group utara", words="Libur")
+    hub.write(
+        "INSERT INTO document_state (node_id, name, scope, held_version, held_at)"
+        " VALUES (?, 'announcements', 'group utara', 1, 0)",
+        [(node,)],
+    )
+    person.submit(person.get("/review/site/WSI/settings"), group_name="")
+    (standing,) = hub.do(documents.standings(node))
+    assert (standing.wanted_version, standing.state) == (2, "waiting")
+
+
+def test_the_form_on_top_leads_to_a_document(hub: Office) -> None:
+    person = hub.enter("tinjau")
+    page = person.submit(person.get("/review/documents"), open="blocked", scope="site TJL")
+    assert "HP yang diblokir: lokasi Desa Tanjung" in page.text
+    assert person.request("GET", "/review/documents?open=x").status == 404
 
 
 def test_a_reset_shows_the_password_once_and_signs_its_hash(hub: Office) -> None:

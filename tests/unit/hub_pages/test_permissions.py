@@ -64,6 +64,12 @@ WRITTEN = {
     ("GET", "/review/documents/{name}", "SEE"),
     ("POST", "/review/documents/{name}", "ADMIN"),
     ("POST", "/review/documents/{name}/remove", "ADMIN"),
+    ("GET", "/review/people", "ADMIN"),
+    ("POST", "/review/people", "ADMIN"),
+    ("GET", "/review/people/{name}", "ADMIN"),
+    ("POST", "/review/people/{name}/role", "ADMIN"),
+    ("POST", "/review/people/{name}/password", "ADMIN"),
+    ("POST", "/review/people/{name}/remove", "ADMIN"),
     ("GET", "/review/audit", "ADMIN"),
     ("GET", "/review/me", "SEE"),
     ("GET", "/review/me/password", "SEE"),
@@ -106,7 +112,7 @@ def address(place: Office, pattern: str) -> str:
         pattern.replace("{code}", "TJL")
         .replace("{node}", NODE)
         .replace("{token}", "f" * 16)
-        .replace("{name}", "profiles")
+        .replace("{name}", "tinjau" if "people" in pattern else "profiles")
     )
     (row,) = place.all("SELECT day FROM session_record")
     queries = {

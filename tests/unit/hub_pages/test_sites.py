@@ -213,6 +213,28 @@ def test_the_week_shows_each_day_with_its_hours_and_its_words(hub: Office) -> No
     assert page.text.count("Data sampai") >= 3
 
 
+def test_an_hour_of_which_nothing_was_heard_has_no_figures(hub: Office) -> None:
+    node = hub.add_box("TJL")
+    hub.heard(node)
+    hub.session(node, 1)
+    hub.event(node, 2, Kind.HEALTH, "{}", ago_s=4 * HOUR_S - 5)
+    text = hub.enter("ketua").get("/review/site/TJL?day=2026-11-21").text
+    hours = text.partition("Jam demi jam, 21/11/2026")[2].replace("\u00a0", " ")
+    assert "06.00 ? tidak ada laporan \u2013 \u2013 \u2013" in hours
+    assert "07.00 \u25cb tidak ada yang memakai 0 0 0 MB" in hours
+
+
+def test_only_what_changed_of_a_site_is_written_down(hub: Office) -> None:
+    person = hub.enter("ketua")
+    before = len(hub.deeds())
+    person.submit(person.get("/review/site/TJL/settings"))
+    assert len(hub.deeds()) == before
+    person.submit(person.get("/review/site/TJL/settings"), without_node="open")
+    assert hub.deeds()[-1]["details"] == "without_node: open"
+    text = person.get("/review/audit").text
+    assert "Mengubah lokasi Kalau kotak mati: Wi-Fi dibuka untuk keadaan darurat" in text
+
+
 def test_settings_of_a_site_are_saved_and_written_down(hub: Office) -> None:
     person = hub.enter("ketua")
     page = person.get("/review/site/TJL/settings")

@@ -142,6 +142,10 @@ def test_what_the_hub_did_not_sign_changes_nothing_and_is_recorded(
         assert village.policy.held() == [Held("profiles", "all", 1)]
         assert village.states == ["applied", "refused"]
         assert why in str(village.told[1]["why"])
+        # It comes with every exchange, and must not fill the ledger.
+        await village.receive([note])
+        await village.receive([note])
+        assert village.states == ["applied", "refused"]
 
     run(tmp_path, scenario)
 

@@ -10,14 +10,19 @@ import msgspec
 import pytest
 
 from portal import wire
+from portal.domain import document as documents
+from portal.domain import note
+from portal.domain.document import NO_PREVIOUS, Document
 from portal.domain.ledger import Kind
 from portal.sync import trust as hub_trust
-from portal.sync.exchanges import Outcome, Sync
-from tests.unit.aaa.rig import NodeRig
-from tests.unit.sync.paper_hub import PaperHub, trust
+from portal.sync.exchanges import REPORT_S, Outcome, Sync
+from radius.packet import CLASS
+from tests.unit.aaa.rig import START, STOP, NodeRig
+from tests.unit.sync.paper_hub import DOCUMENTS, DOCUMENTS_KEY, PaperHub, trust
 from tests.unit.sync.servers import serving
 
 MAC = "02-00-00-00-00-01"
+GATEWAY = "10.20.0.1"
 
 
 @dataclass
@@ -257,9 +262,6 @@ def test_balances_go_with_an_exchange_and_everything_once_a_night(tmp_path: Path
         await village.rig.cards("warga", 3)
         await village.exchange()
         assert village.hub.backup is not None
-        # What happened in the seconds around an exchange is told twice rather than not at all.
-        village.rig.sleep(1800)
-        await village.exchange()
         before = len(village.hub.deltas)
         village.rig.sleep(1800)
         await village.exchange()
@@ -272,6 +274,82 @@ def test_balances_go_with_an_exchange_and_everything_once_a_night(tmp_path: Path
     run(tmp_path, scenario)
 
 
+async def use(village: Village, cards: list[tuple[str, str]], octets: int) -> None:
+    """One session of each card, from login to logout."""
+    for number, (_, code) in enumerate(cards):
+        mac = f"02-00-00-00-{number // 256:02x}-{number % 256:02x}"
+        session = f"{octets}-{number}"
+        accepted = await village.rig.access(GATEWAY, code, code, mac, acct_session_id=session)
+        assert accepted is not None and CLASS in accepted.first
+        for status, seconds, used in ((START, 0, 0), (STOP, 60 + number, octets + number)):
+            await village.rig.account(
+                GATEWAY,
+                status,
+                session,
+                mac=mac,
+                class_value=accepted.first[CLASS],
+                time_s=seconds,
+                output_octets=used,
+            )
+
+
+def test_balances_are_no_part_of_a_batch_of_records(tmp_path: Path) -> None:
+    async def scenario(village: Village) -> None:
+        await village.rig.gateway("pos", GATEWAY)
+        cards = await village.rig.cards("warga", 200)
+        await village.exchange()
+        village.rig.sleep(1800)
+        await village.exchange()
+        village.hub.requests.clear()
+        village.hub.bodies.clear()
+        await use(village, cards, 5_000_000)
+        outcome = await village.exchange()
+        assert (outcome.exchanges, outcome.sentence) == (2, "")
+        batch, balances = village.hub.requests
+        assert len(wire.unpack_records(batch.records)) >= 200 and batch.delta is None
+        assert balances.records == b"" and balances.delta is not None
+        assert village.hub.bodies[0] <= 80 * 200
+
+    run(tmp_path, scenario)
+
+
+def test_balances_are_told_once(tmp_path: Path) -> None:
+    async def scenario(village: Village) -> None:
+        await village.rig.gateway("pos", GATEWAY)
+        cards = await village.rig.cards("warga", 60)
+        await village.exchange()
+        assert village.hub.backup is not None and village.hub.deltas == []
+        await use(village, cards, 5_000_000)
+        await village.exchange()
+        [first] = village.hub.deltas
+        village.hub.bodies.clear()
+        await village.exchange()
+        await village.exchange()
+        assert village.hub.deltas == [first] and max(village.hub.bodies) < 400
+        # One more card, in the same second: its rows go, the others do not again.
+        await use(village, cards[:1], 70_000)
+        await village.exchange()
+        assert len(village.hub.deltas[1].octets) < len(first.octets) / 3
+
+    run(tmp_path, scenario)
+
+
+def test_balances_that_did_not_arrive_are_told_again(tmp_path: Path) -> None:
+    async def scenario(village: Village) -> None:
+        await village.rig.gateway("pos", GATEWAY)
+        cards = await village.rig.cards("warga", 3)
+        await village.exchange()
+        village.hub.before_answer = lambda: False
+        await use(village, cards, 5_000_000)
+        await village.exchange()
+        village.hub.before_answer = lambda: True
+        village.hub.deltas.clear()
+        await village.exchange()
+        assert len(village.hub.deltas) == 1
+
+    run(tmp_path, scenario)
+
+
 def test_watching_exchanges_every_five_minutes_for_two_hours(tmp_path: Path) -> None:
     async def scenario(village: Village) -> None:
         assert village.sync.interval_s() == 1800
@@ -279,6 +357,24 @@ def test_watching_exchanges_every_five_minutes_for_two_hours(tmp_path: Path) -> 
         assert village.sync.interval_s() == 300
         village.rig.sleep(2 * 3600 + 1)
         assert village.sync.interval_s() == 1800
+
+    run(tmp_path, scenario)
+
+
+def test_what_became_of_a_document_is_told_within_seconds_and_once(tmp_path: Path) -> None:
+    async def scenario(village: Village) -> None:
+        content = {"profiles": {"warga": {"data_day": "500MB"}}}
+        text = documents.text_of(Document("profiles", "all", 1, 0, NO_PREVIOUS, content))
+        signed = note.format_note(text, [note.sign_note(text, DOCUMENTS_KEY, DOCUMENTS.sign)])
+        # The second is no document of this hub: it comes again and again, and hurries nobody.
+        village.hub.documents = [signed, signed.replace("500MB", "900MB")]
+        now_s = village.rig.node.elapsed_s
+        await village.exchange()
+        assert village.hub.held == []
+        assert village.sync._due_s - now_s() <= REPORT_S
+        await village.exchange()
+        assert [(one.name, one.version) for one in village.hub.held] == [("profiles", 1)]
+        assert village.sync._due_s - now_s() > 1_000
 
     run(tmp_path, scenario)
 
