@@ -130,7 +130,8 @@ def test_a_holder_with_many_records_is_named_in_several(tmp_path: Path) -> None:
         assert (await rig.node.vouchers.erase(serial, "wish"))["records"] == 502
         path = await rig.settled()
         erasures = [r.payload for r, _ in records_of(path) if r.kind == Kind.ERASURE]
-        assert [len(one["records"]) for one in erasures] == [500, 2]  # type: ignore[index]
+        sizes = [len(one["records"]) for one in erasures if isinstance(one, dict)]
+        assert sizes == [500, 2]
         check_tree(path)
         await rig.close()
 
