@@ -1,40 +1,30 @@
 """Backups: everything a node is, in one file, and the way back.
 
-A backup is a tar file of pesisir.db, the keys, pesisir.toml and, last, backup.json with the
-time and the SHA-256 of each: a file that was cut short or changed is found out before anything is
-touched. It holds the keys, so it is as secret as the node's directory.
+A tar file (archives.py) of pesisir.db, the keys, pesisir.toml and backup.json. It holds the keys,
+so it is as secret as the node's directory.
 """
 
 import asyncio
-import hashlib
-import io
-import json
 import os
 import shutil
-import tarfile
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from portal import archives, signing
 from portal import keys as node_keys
-from portal import signing
-from portal.control import Report
+from portal.archives import Report
 from portal.errors import UserError
-from portal.health import NIGHTLY_DIRECTORY
 from portal.node import Node
 from portal.settings import FILE_NAME as SETTINGS_NAME
 from portal.store import db, restored
 
-ABOUT_NAME = "backup.json"
-FORMAT = 1
-NIGHTLY_KEPT = 3
-_CHUNK_OCTETS = 1 << 20
-_UNFINISHED_S = 86_400
-_MEMBERS = (db.FILE_NAME, node_keys.FILE_NAME, signing.FILE_NAME, SETTINGS_NAME)
-_MAY_MISS = (signing.FILE_NAME, SETTINGS_NAME)
+FORM = archives.Form(
+    "node",
+    "backup.json",
+    (db.FILE_NAME, node_keys.FILE_NAME, signing.FILE_NAME, SETTINGS_NAME),
+    (signing.FILE_NAME, SETTINGS_NAME),
+)
 
 
 # --- writing
@@ -49,8 +39,8 @@ async def write(node: Node, target: Path, report: Report) -> dict[str, Any]:
         raise UserError(f"The database in {node.directory} cannot be written; see the log.")
     made_at = node.now()
     try:
-        _forget_unfinished(node.directory)
-        with _scratch(node.directory) as scratch:
+        archives.forget_unfinished(node.directory)
+        with archives.scratch_in(node.directory) as scratch:
             copy = scratch / db.FILE_NAME
             database_octets = max(1, (node.directory / db.FILE_NAME).stat().st_size)
             copying = asyncio.ensure_future(node.store.database.backup_to(copy))
@@ -59,8 +49,14 @@ async def write(node: Node, target: Path, report: Report) -> dict[str, Any]:
                 with suppress(OSError):
                     report(min(copy.stat().st_size, database_octets), 2 * database_octets)
             await copying
+            sources = {name: node.directory / name for name in FORM.members}
             packed = await asyncio.to_thread(
-                _pack, node.directory, copy, target, made_at, _second_half(report)
+                archives.write,
+                FORM,
+                sources | {db.FILE_NAME: copy},
+                target,
+                made_at,
+                _second_half(report),
             )
     except db.DatabaseError as error:
         raise UserError(f"The database cannot be copied to {target.parent}: {error}.") from error
@@ -73,116 +69,38 @@ def _second_half(report: Report) -> Report:
     return lambda done, total: report(total + done, 2 * total)
 
 
-def _pack(directory: Path, copy: Path, target: Path, made_at: int, report: Report) -> int:
-    """Write the tar file; return its size."""
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with open(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w") as tar:
-            about: dict[str, Any] = {"format": FORMAT, "made_at": made_at, "sha256": {}}
-            for name in _MEMBERS:
-                source = copy if name == db.FILE_NAME else directory / name
-                if name in _MAY_MISS and not source.exists():
-                    continue
-                about["sha256"][name] = _add(
-                    tar, name, source, made_at, report if name == db.FILE_NAME else None
-                )
-            text = json.dumps(about, indent=1).encode()
-            tar.addfile(_member(ABOUT_NAME, len(text), made_at), io.BytesIO(text))
-            tar.close()
-            file.flush()
-            os.fsync(file.fileno())
-        return target.stat().st_size
-    except BaseException:
-        target.unlink(missing_ok=True)
-        raise
-
-
-def _member(name: str, size: int, made_at: int) -> tarfile.TarInfo:
-    member = tarfile.TarInfo(name)
-    member.size = size
-    member.mtime = made_at
-    member.mode = 0o600
-    return member
-
-
-def _add(tar: tarfile.TarFile, name: str, source: Path, made_at: int, report: Report | None) -> str:
-    """Add a file; return its SHA-256."""
-    with open(source, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        reader = _Summing(file, size, report)
-        tar.addfile(_member(name, size, made_at), reader)
-    return reader.sha256.hexdigest()
-
-
-class _Summing:
-    """A file being read, its checksum so far, and a word about how far it is."""
-
-    def __init__(self, file: BinaryIO, size: int, report: Report | None) -> None:
-        self.sha256 = hashlib.sha256()
-        self._file = file
-        self._size = size
-        self._report = report
-        self._done = 0
-
-    def read(self, size: int = -1) -> bytes:
-        """The next octets."""
-        octets = self._file.read(size)
-        self.sha256.update(octets)
-        before = self._done
-        self._done += len(octets)
-        if self._report is not None and before // _CHUNK_OCTETS != self._done // _CHUNK_OCTETS:
-            self._report(self._done, self._size)
-        return octets
-
-
-@contextmanager
-def _scratch(directory: Path) -> Iterator[Path]:
-    """A directory inside `directory` for unfinished files, gone at the end."""
-    with tempfile.TemporaryDirectory(prefix="pesisir.scratch-", dir=directory) as scratch:
-        yield Path(scratch)
-
-
-def _forget_unfinished(directory: Path) -> None:
-    """Remove what a power cut left of earlier backups; a day is longer than any takes."""
-    for path in [*directory.glob("pesisir.scratch-*"), *directory.glob("pesisir.backup-*")]:
-        with suppress(OSError):
-            if datetime.now(UTC).timestamp() - path.stat().st_mtime > _UNFINISHED_S:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
 async def nightly(node: Node, day: str) -> Path | None:
-    """The night's own backup, named by `day`, in DIR/backups; the newest three are kept.
+    """The night's own backup, named by `day`, in its place; the newest three are kept.
 
-    None when this night's is there already or the disk has no room for it.
+    None when this night's is there already or a disk has no room for it.
     """
-    place = node.directory / NIGHTLY_DIRECTORY
-    target = place / f"pesisir-{day}.backup"
+    place = node.settings.backup.place(node.directory)
+    target = place / archives.NODE_NIGHTLY.format(day=day)
+    if place.parent == node.directory:
+        place.mkdir(mode=0o700, exist_ok=True)
     size = (node.directory / db.FILE_NAME).stat().st_size
-    # The copy and the file made of it lie beside each other for a moment.
-    if target.exists() or node.disk.free_octets() < 3 * size + (64 << 20):
+    # The copy and the file made of it may lie beside each other for a moment.
+    free = min(node.disk.free_octets(), shutil.disk_usage(place).free)
+    if target.exists() or free < 3 * size + (64 << 20):
         return None
-    place.mkdir(mode=0o700, exist_ok=True)
-    await write(node, target, lambda done, total: None)
-    for old in sorted(place.glob("pesisir-*.backup"))[:-NIGHTLY_KEPT]:
-        old.unlink(missing_ok=True)
+    await write(node, target, archives.quiet)
+    archives.keep_newest(place, archives.NODE_NIGHTLY)
     return target
 
 
 # --- the way back
 
 
-def restore(
-    directory: Path, file: Path, kept_suffix: Callable[[], str], report: Report
-) -> dict[str, Any]:
+def restore(directory: Path, file: Path, report: Report) -> dict[str, Any]:
     """Put the backup `file` in place of the data of `directory`; the caller owns the directory.
 
-    The database and keys of before are kept with `kept_suffix` at the end of their names. Returns
+    The database and keys of before are kept beside, with the time in their names. Returns
     {"backup_at", "lost", "kept", "settings_restored"}; "lost" is None when it cannot be known.
     Raises UserError, and then nothing has changed.
     """
     try:
-        with _scratch(directory) as scratch:
-            about = _unpack(file, scratch, report)
+        with archives.scratch_in(directory) as scratch:
+            about = archives.read(FORM, file, scratch, report)
             _check_contents(file, scratch)
             current = directory / db.FILE_NAME
             is_known = current.exists()
@@ -196,9 +114,10 @@ def restore(
                 asyncio.run(restored.number_ahead(fresh, current if is_known else None))
             except (db.DatabaseError, ValueError) as error:
                 raise UserError(f"The database in {file} cannot be used: {error}.") from error
-            _sync(fresh)
+            archives.sync(fresh)
             is_same_box = _is_same_box(directory, scratch)
-            kept = _put_aside(directory, kept_suffix(), with_signing=not is_same_box)
+            secrets = (node_keys.FILE_NAME, *(() if is_same_box else (signing.FILE_NAME,)))
+            kept = archives.put_aside(directory, (db.FILE_NAME,), secrets)
             # The keys first: a database without keys is refused, keys without one are harmless.
             os.replace(scratch / node_keys.FILE_NAME, directory / node_keys.FILE_NAME)
             if not is_same_box and (scratch / signing.FILE_NAME).exists():
@@ -208,7 +127,7 @@ def restore(
             if is_setting:
                 os.replace(scratch / SETTINGS_NAME, directory / SETTINGS_NAME)
             os.replace(fresh, current)
-            _sync(directory)
+            archives.sync(directory)
     except OSError as error:
         raise UserError(f"The backup cannot be put into {directory}: {error.strerror}.") from error
     return {
@@ -225,51 +144,6 @@ def restore(
         "kept": kept,
         "settings_restored": is_setting,
     }
-
-
-def _unpack(file: Path, scratch: Path, report: Report) -> dict[str, Any]:
-    """Write the members of a backup into `scratch` and compare their checksums."""
-    try:
-        size = max(1, file.stat().st_size)
-        with open(file, "rb") as source, tarfile.open(fileobj=source, mode="r:") as tar:
-            sums: dict[str, str] = {}
-            about: Any = None
-            for member in tar:
-                content = tar.extractfile(member) if member.isreg() else None
-                if content is None or member.name not in (*_MEMBERS, ABOUT_NAME):
-                    raise UserError(
-                        f"{file} holds {member.name[:80]!r}; expected a backup made with: pesisir "
-                        "backup"
-                    )
-                if member.name == ABOUT_NAME:
-                    about = json.loads(content.read(1 << 16))
-                    continue
-                sums[member.name] = _copy(content, scratch / member.name)
-                report(min(source.tell(), size), size)
-    except OSError as error:
-        raise UserError(f"The backup {file} cannot be read: {error.strerror}.") from error
-    except (tarfile.TarError, ValueError, EOFError) as error:
-        raise UserError(
-            f"{file} is no backup of a node, or is damaged; expected a file made with: pesisir "
-            "backup"
-        ) from error
-    if not isinstance(about, dict) or about.get("format") != FORMAT or about["sha256"] != sums:
-        raise UserError(
-            f"The backup {file} is cut short or was changed since it was made; nothing was touched."
-        )
-    return about
-
-
-def _copy(content: Any, path: Path) -> str:
-    sha256 = hashlib.sha256()
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "wb") as target:
-        while octets := content.read(_CHUNK_OCTETS):
-            sha256.update(octets)
-            target.write(octets)
-        target.flush()
-        os.fsync(target.fileno())
-    return sha256.hexdigest()
 
 
 def _check_contents(file: Path, scratch: Path) -> None:
@@ -301,30 +175,3 @@ def _is_same_box(directory: Path, scratch: Path) -> bool:
         return signing.SigningKeys.read(scratch).node_id == own.node_id
     except FileNotFoundError:
         return True
-
-
-def _put_aside(directory: Path, suffix: str, *, with_signing: bool) -> list[str]:
-    """Rename the data of before; return the new names."""
-    kept = []
-    for name in (db.FILE_NAME, f"{db.FILE_NAME}-wal", f"{db.FILE_NAME}-shm"):
-        path = directory / name
-        if path.exists():
-            # SQLite finds a log by the name of its database.
-            aside = directory / name.replace(db.FILE_NAME, f"{db.FILE_NAME}.{suffix}")
-            os.rename(path, aside)
-            kept.append(str(aside))
-    for name in (node_keys.FILE_NAME, *((signing.FILE_NAME,) if with_signing else ())):
-        keys = directory / name
-        if keys.exists():
-            aside = directory / f"{name}.{suffix}"
-            os.rename(keys, aside)
-            kept.append(str(aside))
-    return kept
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

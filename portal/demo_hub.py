@@ -7,6 +7,7 @@ session that just ended is soon to be seen in the usage log.
 import asyncio
 import json
 import os
+import shlex
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from portal import control, enrolment
+from portal import control, enrolment, passwords
 from portal.audit import COMMAND_LINE
 from portal.hub_process import directories as hub_directories
 from portal.node import Node
@@ -27,6 +28,7 @@ HOST: Final = "127.0.0.1"
 API_PORT: Final = 8443
 PAGE_PORT: Final = 8081
 INTERVAL_S: Final = 10
+ADMIN: Final = "dinas"
 _SIGN_IN: Final = "pesisir.demo"
 FreePort = Callable[[Listen, socket.SocketKind], Listen]
 
@@ -45,7 +47,7 @@ def make(directory: Path) -> None:
         where,
         name="Diskominfo (contoh)",
         zone="Asia/Makassar",
-        admin="dinas",
+        admin=ADMIN,
         url=f"https://{HOST}:{API_PORT}",
         must_change=False,
         values={"http.listen": [f"https://{HOST}:{API_PORT}", f"{HOST}:{PAGE_PORT}"]},
@@ -84,20 +86,34 @@ def reporting(chosen: Settings, service: HubService) -> Settings:
 
 
 async def enrol(service: HubService, node: Node) -> None:
-    """Enrol the node with all its sites, as an office would, where it is not yet."""
-    if hub_trust.read(node.directory) is not None:
+    """Enrol the node with all its sites, as an office would, as far as that was not done before.
+
+    An earlier start may have been killed at any point of it. A box that somebody has revoked to see
+    what happens stays revoked.
+    """
+    office, node_id = service.hub.office, node.signing.node_id
+    boxes = await office.reading.boxes()
+    if any(row["node_id"] == node_id and row["state"] == "revoked" for row in boxes):
         return
-    office = service.hub.office
+    reported = {row["site"] for row in boxes}
     for site in node.admin.sites_by_id.values():
-        invitation = await office.enrolments.add_site(site.code, site.name, site.zone, COMMAND_LINE)
+        if site.code in reported and hub_trust.read(node.directory) is not None:
+            continue
+        if await office.review.site(site.code) is None:
+            invitation = await office.enrolments.add_site(
+                site.code, site.name, site.zone, COMMAND_LINE
+            )
+        else:
+            invitation = await office.enrolments.invite(site.code, COMMAND_LINE)
         given = enrolment.read_words(service.hub.settings.http.url or "", invitation.token)
         enrolled = await asyncio.to_thread(
             enrolment.enrol, given, node.signing, program=version("pesisir")
         )
         for waiting in await office.enrolments.waiting():
-            await office.enrolments.approve(
-                waiting.token_id, COMMAND_LINE, words=" ".join(waiting.words), replace=False
-            )
+            if waiting.node_id == node_id and waiting.site == site.code:
+                await office.enrolments.approve(
+                    waiting.token_id, COMMAND_LINE, words=" ".join(waiting.words), replace=False
+                )
         enrolment.keep(node.directory, enrolled)
         control.give_to_owner(node.directory)
 
@@ -110,8 +126,22 @@ def url(service: HubService) -> str:
 
 def lines(directory: Path, service: HubService) -> list[str]:
     """What the demo prints of the hub."""
-    made = json.loads((place(directory) / _SIGN_IN).read_text(encoding="utf-8"))
     return [
         f"  Hub          {url(service)}  (Diskominfo's side: sites, usage log)",
-        f"  Hub sign-in  {made['admin']}  password {made['password']}",
+        f"  Hub sign-in  {_sign_in(directory, service)}",
     ]
+
+
+def _sign_in(directory: Path, service: HubService) -> str:
+    """Who signs in, as far as the demo still knows the password."""
+    path = place(directory) / _SIGN_IN
+    # A start that was killed may have made the hub and not this file.
+    made = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    name, password = made.get("admin", ADMIN), made.get("password", "")
+    person = service.hub.office.people.find(name)
+    if person is None:
+        return "with a name you have added"
+    if not passwords.fits(password, person.password_hash):
+        program = f"pesisir --dir {shlex.quote(str(place(directory)))}"
+        return f"{name}  with the password you have set (else: {program} operator password {name})"
+    return f"{name}  password {password}"

@@ -176,9 +176,13 @@ def back_up(
 ) -> dict[str, Any]:
     """Write a backup of `directory` to `file`; `call` reaches the node, or stands in for it.
 
-    Returns {"file", "dir", "made_at", "octets"}.
+    Returns {"file", "dir", "made_at", "octets"}; of a hub also {"counts", "is_on_own_disk"}.
     """
     done = _made_by_node(directory, file, force, "backup", call, report)
+    sizes = done.pop("sizes", None)
+    if sizes is not None:
+        # Only now the file lies where it stays.
+        done |= call("note_backup", report, file=str(file), sizes=sizes)
     return {**done, "file": str(file), "dir": str(directory)}
 
 
@@ -259,16 +263,12 @@ def restore(directory: Path, file: Path, report: Report) -> dict[str, Any]:
     secret_directory(directory)
     try:
         with control.own(directory, "restore"):
-            done = backups.restore(directory, file, _kept_suffix, report)
+            done = backups.restore(directory, file, report)
     except control.Held as held:
         if held.is_node:
             raise UserError(f"{held}; stop it before you restore") from None
         raise
     return {"dir": str(directory), "file": str(file), **done}
-
-
-def _kept_suffix() -> str:
-    return "before-" + datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
 def secret_directory(directory: Path) -> None:

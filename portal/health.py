@@ -27,7 +27,6 @@ PROBE_TIMEOUT_S = 5.0
 """A 600 ms satellite link opens a connection in 1.2 s."""
 OUTAGES_KEPT_S = 2 * 86_400
 """Longer than any two reports of one session lie apart."""
-NIGHTLY_DIRECTORY = "backups"
 BALLAST_NAME = "pesisir.ballast"
 BALLAST_OCTETS = 8_000_000
 """About 900 commits: a quarter of an hour of accounting for 300 phones."""
@@ -229,12 +228,3 @@ class Disk:
         if self.is_full and self.take_ballast():
             self.is_full = False
             log.warning("disk_has_room free_octets=%d", self.free_octets())
-
-
-def newest_backup_at(directory: Path) -> int | None:
-    """When the newest nightly backup of a node's directory was written, None for none."""
-    found = []
-    with suppress(OSError):
-        for path in (directory / NIGHTLY_DIRECTORY).glob("pesisir-*.backup"):
-            found.append(int(path.stat().st_mtime))
-    return max(found, default=None)

@@ -17,6 +17,7 @@ from portal.aaa import Aaa
 from portal.accounting import GONE, Accounting
 from portal.accounts import Accounts
 from portal.admin import Admin
+from portal.archives import NODE_NIGHTLY, newest_at
 from portal.attempts import Attempts
 from portal.audit import Audit
 from portal.captivity import Captivities
@@ -28,7 +29,7 @@ from portal.doctor.doctor import Doctor
 from portal.door import Door
 from portal.errors import UserError
 from portal.grants import Grants
-from portal.health import OUTAGES_KEPT_S, Backhaul, Disk, newest_backup_at
+from portal.health import OUTAGES_KEPT_S, Backhaul, Disk
 from portal.history import History
 from portal.hub_side import HubSide
 from portal.ledger import RESTORED, Ledger
@@ -354,7 +355,7 @@ class Node:
             is_clock_doubtful=lambda: self.clock.is_doubtful,
             complaints=self.complaints.waiting,
             silent_devices=self._silent_devices,
-            newest_backup_at=lambda: newest_backup_at(directory),
+            newest_backup_at=lambda: newest_at(settings.backup.place(directory), NODE_NIGHTLY),
             certificate=self._certificate_look,
         )
         self.retention = Retention(

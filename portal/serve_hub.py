@@ -25,6 +25,8 @@ from starlette.routing import BaseRoute
 from portal import control, http_listeners
 from portal.certificates import https_host
 from portal.control_server import ControlServer
+from portal.domain.quota import day_text
+from portal.errors import UserError
 from portal.hub import keys as hub_keys
 from portal.hub.alarms import Alarms
 from portal.hub.checkpoints import Cosigner
@@ -38,6 +40,7 @@ from portal.hub.proof import Proof
 from portal.hub.retention import TABLES, Retention
 from portal.hub.sealed import Sealed
 from portal.hub.usage import UsageKeeper
+from portal.hub_process import backups as hub_backups
 from portal.hub_process import commands as hub_commands
 from portal.hub_process.directories import open_store
 from portal.hub_process.metrics import HubCollector, HubFigures
@@ -60,6 +63,7 @@ log = logging.getLogger(__name__)
 
 SILENT_AFTER_S = 86_400
 TIDIED_EVERY_S = 600.0
+BACKUP_LOOKED_AT_EVERY_S = 300.0
 HEALTH_KEPT_S = 5.0
 CERTIFICATE_LOOKED_AT_EVERY_S = 3600.0
 
@@ -92,7 +96,12 @@ class Hub:
         clock = now or (lambda: int(time.time()))
         keys = hub_keys.read(directory)
         store = await open_store(directory, settings, keys, clock())
-        return await cls._built(directory, settings, keys, store, clock)
+        try:
+            return await cls._built(directory, settings, keys, store, clock)
+        except BaseException:
+            # Its threads would keep the program from ending.
+            await store.database.close()
+            raise
 
     @classmethod
     async def _built(
@@ -260,6 +269,7 @@ class HubService:
         await self._control.start()
         loop = asyncio.get_running_loop()
         self._tasks.append(loop.create_task(self._look_after()))
+        self._tasks.append(loop.create_task(self._back_up_nightly()))
         if self._certificate is not None:
             self._tasks.append(loop.create_task(self._watch_certificate()))
 
@@ -301,6 +311,22 @@ class HubService:
                 except Exception:
                     log.exception("not_tidied")
             await asyncio.sleep(TIDIED_EVERY_S)
+
+    async def _back_up_nightly(self) -> None:
+        """One backup a night, at the office's midnight or when the hub is next on."""
+        hub = self.hub
+        while True:
+            await asyncio.sleep(BACKUP_LOOKED_AT_EVERY_S)
+            try:
+                made = await hub_backups.nightly(hub, day_text(hub.office.today()))
+            except (UserError, StoreUnavailableError) as error:
+                log.error("not_backed_up reason=%s", error)
+            except Exception:
+                log.exception("not_backed_up")
+            else:
+                if made is not None:
+                    is_own = hub_backups.is_on_own_disk(hub.directory, made.parent)
+                    log.info("backed_up file=%s is_on_own_disk=%s", made, is_own)
 
     def _certificate_to_serve(self) -> ServedCertificate | None:
         """The certificate of the listeners with TLS: our own, or what the settings name."""

@@ -1,40 +1,24 @@
 """Settings: pesisir.toml and PESISIR_<SECTION>_<KEY>, read once, handed on as frozen dataclasses.
 
-One table, `TABLE`, holds every setting with its meaning, default and parser; the reader, the file
-that `pesisir init` writes, `pesisir check` and docs/settings.md (by a test) all follow it. An
-unknown key or a bad value stops the start with the key, the value and what was expected; a secret's
-value is never shown. Nothing here opens a socket or knows what a setting is used for.
+One table (setting_table.py) holds every setting; the reader, the file that `pesisir init` writes,
+`pesisir check` and docs/settings.md (by a test) all follow it. An unknown key or a bad value stops
+the start with the key, the value and what was expected; a secret's value is never shown. Nothing
+here opens a socket or knows what a setting is used for.
 """
 
 import difflib
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from portal.errors import UserError
-from portal.setting_values import (
-    BadValue,
-    Listen,
-    Network,
-    database_url,
-    exchange_interval_s,
-    file_path,
-    listens,
-    networks_of,
-    one_listen_at_least,
-    origin_url,
-    probes,
-    proxy_url,
-    udp_listens,
-    whole_days,
-    whole_months,
-)
+from portal.setting_table import PREFIX, TABLE, Setting
+from portal.setting_values import BadValue, Listen, Network
 
 FILE_NAME = "pesisir.toml"
-PREFIX = "PESISIR_"
 # These belong to the command itself; they share the prefix and are no settings.
 COMMAND_VARIABLES = ("PESISIR_DIR", "PESISIR_DEBUG")
 
@@ -99,6 +83,17 @@ class Database:
 
 
 @dataclass(frozen=True, slots=True)
+class Backup:
+    """[backup]: the backup of every night."""
+
+    directory: Path | None
+
+    def place(self, directory: Path) -> Path:
+        """Where those of a node or hub in `directory` lie."""
+        return directory / (self.directory or "backups")
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set, read and checked."""
 
@@ -108,220 +103,8 @@ class Settings:
     privacy: Privacy
     hub: Hub
     database: Database
+    backup: Backup
 
-
-# --- the table
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One line of the table."""
-
-    section: str
-    key: str
-    kind: str  # what may stand there, in a word or two (the "type" column of docs/settings.md)
-    default: str | list[str]
-    parse: Callable[[object], Any]
-    expected: str  # ends the sentence "<key> is <value>; expected ..."
-    meaning: str
-    is_secret: bool = False
-
-    @property
-    def name(self) -> str:
-        """section.key"""
-        return f"{self.section}.{self.key}"
-
-    @property
-    def variable(self) -> str:
-        """The environment variable that overrides the file."""
-        return f"{PREFIX}{self.section}_{self.key}".upper()
-
-    @property
-    def is_list(self) -> bool:
-        """Whether the value may be an array."""
-        return "array" in self.kind
-
-
-_AN_ADDRESS = (
-    'an address and port such as "0.0.0.0:8080" or "[::]:8080" (port 0..65535), or an array'
-)
-_A_NETWORK = 'addresses or networks such as ["10.8.0.0/16", "127.0.0.1"], with no host bits set'
-_AN_ORIGIN = 'http:// or https:// with a host and an optional port, no path: "http://10.1.0.1:8080"'
-
-TABLE: tuple[Setting, ...] = (
-    Setting(
-        "http",
-        "listen",
-        "address, or array of addresses",
-        "0.0.0.0:8080",
-        one_listen_at_least,
-        _AN_ADDRESS + ', optionally with "https://" before it',
-        "Where the residents' pages listen. An entry with https:// before it speaks TLS and needs "
-        "tls_cert and tls_key. A service that starts at boot listens on port 80.",
-    ),
-    Setting(
-        "http",
-        "url",
-        "URL",
-        "",
-        origin_url,
-        _AN_ORIGIN,
-        "The address phones use to reach the portal. It stands in gateway configurations and in "
-        "the QR codes of cards. Empty: made from the first listen address.",
-    ),
-    Setting(
-        "http",
-        "operator_listen",
-        "address, or array of addresses",
-        [],
-        listens,
-        _AN_ADDRESS + ", or nothing",
-        "Where the operator's desk listens, off the guest network. Empty: port 8090 of "
-        "loopback and of every private address of this box in whose network no gateway, no "
-        "portal address and no phone is. https:// entries of listen serve the desk too.",
-    ),
-    Setting(
-        "http",
-        "tls_cert",
-        "file",
-        "",
-        file_path,
-        "the path of a certificate file in PEM form",
-        "Certificate with its chain (PEM), for listen entries with https://. A relative path "
-        "starts at the directory of pesisir.toml.",
-    ),
-    Setting(
-        "http",
-        "tls_key",
-        "file",
-        "",
-        file_path,
-        "the path of a private key file in PEM form",
-        "Private key of tls_cert (PEM).",
-    ),
-    Setting(
-        "http",
-        "trusted_proxies",
-        "array of addresses or networks",
-        [],
-        networks_of,
-        _A_NETWORK,
-        "Reverse proxies whose X-Forwarded-For is believed. From anybody else it is ignored.",
-    ),
-    Setting(
-        "http",
-        "metrics_from",
-        "array of addresses or networks",
-        [],
-        networks_of,
-        _A_NETWORK,
-        "Who may read /metrics besides this machine itself.",
-    ),
-    Setting(
-        "radius",
-        "auth",
-        "address, or array of addresses",
-        "0.0.0.0:1812",
-        udp_listens,
-        'an address and port such as "0.0.0.0:1812" or "[::]:1812" (port 0..65535), or an array',
-        "UDP address for Access-Requests.",
-    ),
-    Setting(
-        "radius",
-        "acct",
-        "address, or array of addresses",
-        "0.0.0.0:1813",
-        udp_listens,
-        'an address and port such as "0.0.0.0:1813" or "[::]:1813" (port 0..65535), or an array',
-        "UDP address for Accounting-Requests. Gateways expect it at the auth port plus one.",
-    ),
-    Setting(
-        "backhaul",
-        "probes",
-        "array of host:port or URLs",
-        [],
-        probes,
-        'host and port such as "1.1.1.1:443" (a TCP connection), or a URL such as '
-        '"http://example.org/" (any answer), or an array of them',
-        "Far places that show whether the village's link works. It counts as down when all of "
-        "them failed three times in a row, and time on cards stands still meanwhile. Empty: the "
-        "state is unknown and time runs. A satellite modem may answer TCP by itself; a URL sees "
-        "through that.",
-    ),
-    Setting(
-        "privacy",
-        "personal_days",
-        "days",
-        "90",
-        whole_days,
-        "a number of days, 1 to 3650",
-        "After so many days a session's MAC and IP addresses are erased; usage stays. The office's "
-        "archive schedule may ask for another period.",
-    ),
-    Setting(
-        "privacy",
-        "complaint_days",
-        "days",
-        "395",
-        whole_days,
-        "a number of days, 1 to 3650",
-        "So many days after its answer a complaint is deleted. Thirteen months: this year can be "
-        "compared with the last. Contact and card go earlier, with `personal_days`.",
-    ),
-    Setting(
-        "privacy",
-        "session_months",
-        "months",
-        "13",
-        whole_months,
-        "a number of months, 1 to 120",
-        "After so many whole months single sessions are deleted. A hub deletes what tells users "
-        "apart too; a node drops the bodies of such records and keeps their hashes, with a hub "
-        "only of those that the hub has in its own backup. The sums of each day stay for ever. 13 "
-        "months let a month be compared with the same one a year before.",
-    ),
-    Setting(
-        "hub",
-        "url",
-        "URL",
-        "",
-        origin_url,
-        _AN_ORIGIN,
-        "Where the hub of this node is now. Empty: where it was when this box was enrolled with "
-        "pesisir enrol. Its certificate and its keys stay those of the enrolment.",
-    ),
-    Setting(
-        "hub",
-        "proxy",
-        "URL",
-        "",
-        proxy_url,
-        "http://host:port, with user:password@ before the host where the proxy asks for them",
-        "An HTTP proxy on the way to the hub. It only passes on what it cannot read (CONNECT).",
-        is_secret=True,
-    ),
-    Setting(
-        "hub",
-        "interval",
-        "duration",
-        "30m",
-        exchange_interval_s,
-        "a duration from 1m to 1d, such as 30m",
-        "How often the node exchanges with its hub; a longer one saves data, about 2 kB each time. "
-        "While somebody watches at the desk it is 5 minutes.",
-    ),
-    Setting(
-        "database",
-        "url",
-        '"sqlite" or PostgreSQL URL',
-        "sqlite",
-        database_url,
-        '"sqlite" or "postgresql://user:password@host/name"',
-        "Where a hub keeps its data. A node keeps SQLite in its directory and accepts nothing "
-        "else here.",
-        is_secret=True,
-    ),
-)
 
 _BY_NAME = {setting.name: setting for setting in TABLE}
 _SECTIONS = tuple(dict.fromkeys(setting.section for setting in TABLE))
@@ -470,6 +253,7 @@ def load(directory: Path, environ: Mapping[str, str] | None = None) -> Settings:
         privacy=Privacy(**section("privacy")),
         hub=Hub(hub["url"], hub["proxy"], hub["interval"]),
         database=Database(**section("database")),
+        backup=Backup(**section("backup")),
     )
     _check_together(settings)
     return settings
@@ -495,6 +279,13 @@ def load_for_hub(directory: Path, environ: Mapping[str, str] | None = None) -> S
             " where a node sends its records"
         )
     return settings
+
+
+def database_url_of(directory: Path, environ: Mapping[str, str] | None = None) -> str:
+    """Where a hub keeps its data, by the settings of `directory`, the others unread."""
+    environ = os.environ if environ is None else environ
+    name = "database.url"
+    return str(_parse(_BY_NAME[name], *_origins(directory, environ)[name]))
 
 
 def _readable(name: str, path: Path) -> Path:
@@ -567,7 +358,7 @@ def file_text(values: Mapping[str, str | list[str]] | None = None) -> str:
     """
     values = {} if values is None else values
     lines = [
-        "# Settings of this Pesisir node. Every key is explained in docs/settings.md; a line that",
+        "# Settings of Pesisir. Every key is explained in docs/settings.md; a line that",
         "# begins with # shows a default. PESISIR_<SECTION>_<KEY> in the environment comes first.",
     ]
     for section in _SECTIONS:

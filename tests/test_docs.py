@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import pytest
 
-from portal import settings
+from portal import setting_table, settings
 from portal.cli.program import pesisir
 from tests.e2e import command as real
 
@@ -25,7 +25,7 @@ SETTINGS = (DOCS / "settings.md").read_text(encoding="utf-8")
 COMMANDS = (DOCS / "commands.md").read_text(encoding="utf-8")
 
 
-def row(setting: settings.Setting) -> str:
+def row(setting: setting_table.Setting) -> str:
     """The line of docs/settings.md that says what the table in code says."""
     variable = f"`{setting.variable}`"
     if setting.is_secret:
@@ -63,13 +63,13 @@ def documented() -> dict[str, str]:
 LEAVES = leaves(pesisir, "pesisir")
 
 
-@pytest.mark.parametrize("setting", settings.TABLE, ids=lambda setting: setting.name)
-def test_a_setting_is_documented_as_the_code_has_it(setting: settings.Setting) -> None:
+@pytest.mark.parametrize("setting", setting_table.TABLE, ids=lambda setting: setting.name)
+def test_a_setting_is_documented_as_the_code_has_it(setting: setting_table.Setting) -> None:
     assert row(setting) in sections(SETTINGS, "##")[f"[{setting.section}]"]
 
 
 def test_every_documented_setting_exists() -> None:
-    known = {row(setting) for setting in settings.TABLE}
+    known = {row(setting) for setting in setting_table.TABLE}
     for section, text in sections(SETTINGS, "##").items():
         if section.startswith("["):
             rows = [line for line in text.splitlines() if line.startswith("| `")]
@@ -78,7 +78,7 @@ def test_every_documented_setting_exists() -> None:
 
 def test_variables_in_the_documents_exist() -> None:
     known = {*settings.COMMAND_VARIABLES}
-    for setting in settings.TABLE:
+    for setting in setting_table.TABLE:
         known |= {setting.variable, f"{setting.variable}_FILE"}
     for path in DOCS.glob("*.md"):
         named = re.findall(r"\bPESISIR_[A-Z_]+\b", path.read_text(encoding="utf-8"))

@@ -88,11 +88,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "portal.walled_garden",
         "portal.wire",
     ),
-    "settings": ("portal.settings", "portal.setting_values"),
+    "settings": ("portal.settings", "portal.setting_table", "portal.setting_values"),
     # A gateway's configuration is a page too, only that a gateway reads it.
     "page": ("portal.web", "portal.web.*", "portal.gateway_config", "portal.recovery_sheet"),
     # Build everything once; with them the socket by which the command line reaches a running node.
     "root": (
+        "portal.archives",
         "portal.backups",
         "portal.cold_spare",
         "portal.commands",

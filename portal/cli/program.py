@@ -221,11 +221,12 @@ def backup(file: Path, force: bool, as_json: bool) -> None:
     path, caller = cli_serve_hub.backup_place()
     with progress("Backing up") as report:
         found = directories.back_up(path, file.expanduser().absolute(), force, caller, report)
-    show(
-        found,
-        as_json,
-        lambda done: f"Backup of {done['dir']} is in {done['file']} ({octets(done['octets'])}).",
-    )
+
+    def text(done: dict[str, Any]) -> str:
+        said = f"Backup of {done['dir']} is in {done['file']} ({octets(done['octets'])})."
+        return "\n".join([said, *cli_serve_hub.backup_counts(done)])
+
+    show(found, as_json, text)
 
 
 @pesisir.command()

@@ -127,6 +127,17 @@ def backup_place() -> tuple[Path, Callable[..., Any]]:
     return path, ask
 
 
+def backup_counts(done: dict[str, Any]) -> list[str]:
+    """What nodes make of a hub's backup; nothing to say of a node's."""
+    if not done.get("counts", True):
+        return [
+            "It lies in the hub's own directory, so nodes keep all they have. Copy it elsewhere."
+        ]
+    if done.get("is_on_own_disk"):
+        return ["It lies on the hub's own disk: carry it to another. Nodes take it for safe."]
+    return []
+
+
 def restored(file: Path, as_json: bool) -> bool:
     """Whether FILE was a hub's backup; it is then put in place."""
     from portal.hub_process import backups as hub_backups
@@ -136,10 +147,11 @@ def restored(file: Path, as_json: bool) -> bool:
     found = hub_backups.restore(directory(), file)
 
     def text(done: dict[str, Any]) -> str:
-        lines = [
-            f"The hub's backup is from {when(done['backup_at'])}; its data are in {done['dir']}.",
-            "Nodes send again what came since, each at its next exchange.",
-        ]
+        place = "the PostgreSQL server" if done["database"] == "postgresql" else done["dir"]
+        lines = [f"The hub's backup is from {when(done['backup_at'])}; its data are in {place}."]
+        if done["database"] is None:
+            lines = [f"The backup holds no database; its keys are in {done['dir']}."]
+        lines.append("Nodes send again what came since, each at its next exchange.")
         if done["kept"]:
             lines += ["The data of before are kept:", *(f"  {name}" for name in done["kept"])]
         return "\n".join(lines)

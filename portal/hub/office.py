@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from portal.domain.quota import day_ordinal
 from portal.enrolment import file_text
 from portal.hub.coverage import Coverage
 from portal.hub.documents import Documents
@@ -10,8 +11,9 @@ from portal.hub.enrolment import Enrolments, Invitation
 from portal.hub.keys import HubKeys
 from portal.hub.publishing import Publishing
 from portal.hub.review import Review
-from portal.hub.reviewers import Office, reviewers
+from portal.hub.reviewers import OFFICE_ID, Office, reviewers
 from portal.operators import Operators
+from portal.place_values import check_zone
 from portal.store.hub import HubStore
 from portal.store.hub_office import OfficeStore
 from portal.store.hub_review import ReviewStore
@@ -49,9 +51,13 @@ class HubOffice:
         random_below: Callable[[int], int],
         random_token: Callable[[int], str],
     ) -> "HubOffice":
-        """Build it on the hub's store; `url` is where nodes reach the hub."""
+        """Build it on the hub's store; `url` is where nodes reach the hub.
+
+        Raises UserError when the store names a zone that there is not.
+        """
         office, reading = OfficeStore(store.database), ReviewStore(store.database)
         facts = await store.facts()
+        check_zone(facts["zone"])
         enrolments = Enrolments(
             store, office, ca_der=keys.ca_certificate, now=now, random_bytes=random_bytes
         )
@@ -77,6 +83,10 @@ class HubOffice:
             trust=trust_of(keys, url),
             now=now,
         )
+
+    def today(self) -> int:
+        """The office's day (ordinal)."""
+        return day_ordinal(self.now(), self.place.zone(OFFICE_ID))
 
     def enrolment_file(self, made: Invitation) -> str:
         """The file that goes to the village on a stick."""

@@ -69,10 +69,10 @@ class Proof:
                 what = f"This hub has cosigned {row['size']} records and no longer knows of them."
                 found.append(Fault(node_id, row["epoch"], what))
                 break
-        for row in await self._ledger.sizes(self._database):
-            if row["node_id"] == node_id and row["size"] != sizes[row["epoch"]]:
-                what = f"The stored head says {row['size']} records and is of another number."
-                found.append(Fault(node_id, row["epoch"], what))
+        for its_node, epoch, size in await self._ledger.sizes(self._database):
+            if its_node == node_id and size != sizes[epoch]:
+                what = f"The stored head says {size} records and is of another number."
+                found.append(Fault(node_id, epoch, what))
         for head in heads:
             found += [Fault(node_id, head.epoch, what) for what in await self._of_log(head, keys)]
         count = await self._ledger.count_records(node_id)

@@ -1,7 +1,11 @@
 """What `pesisir check` looks at in a hub's directory: the store, and whether it is still what was
 cosigned. In the form of portal/cli/check.py."""
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+
+from portal.alerts import BACKUP_OLD_S
+from portal.hub_process import backups as hub_backups
 
 if TYPE_CHECKING:
     from portal.serve_hub import Hub
@@ -27,10 +31,27 @@ async def look(hub: "Hub") -> list[dict[str, str]]:
             heads = await hub.ledger.heads(hub.store.database, node_id)
             records = sum(head.size for head in heads)
             found.append(_line(name, "ok", f"{records:,} records are as they were cosigned"))
+    found.append(_backup(hub))
     alarms = await hub.alarms.store.going_on()
     for alarm in alarms:
         found.append(_line(f"alarm {alarm['kind']}", "warning", str(alarm["detail"])))
     return found
+
+
+def _backup(hub: "Hub") -> dict[str, str]:
+    """Whether the nights' backups are made, and where a dead disk leaves them."""
+    place = hub.settings.backup.place(hub.directory)
+    made_at = hub_backups.newest_at(hub)
+    if made_at is None:
+        return _line("backup", "warning", f"none in {place}; a running hub makes one each night")
+    text = (
+        f"the newest in {place} is from {datetime.fromtimestamp(made_at, UTC):%Y-%m-%d %H:%M} UTC"
+    )
+    if hub.now() - made_at > BACKUP_OLD_S:
+        return _line("backup", "warning", text)
+    if hub_backups.is_on_own_disk(hub.directory, place):
+        return _line("backup", "warning", f"{text}, on the hub's own disk; see [backup] directory")
+    return _line("backup", "ok", text)
 
 
 def _line(name: str, status: str, message: str) -> dict[str, str]:

@@ -61,6 +61,7 @@ TABLE: dict[str, HubCommand] = {
     "check": hub_check.command,
     "export_ledger": _export_ledger,
     "ledger": _ledger,
+    "note_backup": hub_backups.note,
     "take_stick": _take_stick,
 }
 

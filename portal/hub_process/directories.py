@@ -188,13 +188,10 @@ async def _fill_database(
     reviewer: Reviewer,
     now: int,
 ) -> None:
-    database = await _opened(directory, found, now)
+    database = await _opened(directory, found.database.url, now)
     try:
         store = HubStore(database)
-        if await store.facts():
-            raise UserError(
-                "The database of database.url holds a hub's data already; expected an empty one."
-            )
+        await _refuse_full(store)
         async with database.transaction() as transaction:
             facts = [("hub_id", keys.hub_id), ("name", name), ("zone", zone)]
             await store.set_facts(transaction, facts)
@@ -205,9 +202,41 @@ async def _fill_database(
         await database.close()
 
 
-async def _opened(directory: Path, found: Settings, now: int) -> HubDatabase:
+async def _refuse_full(store: HubStore) -> None:
+    if await store.facts():
+        raise UserError(
+            "The database of database.url holds a hub's data already; expected an empty one."
+        )
+
+
+async def bring_up_to_date(directory: Path, now: int) -> None:
+    """Give the SQLite file of a directory the newest schema. Raises UserError."""
+    database = await _opened(directory, "sqlite", now)
+    await database.close()
+
+
+async def fill_server(url: str, file: Path, now: int) -> None:
+    """Take all rows of a SQLite file into the empty database of a PostgreSQL server.
+
+    Raises UserError, and then the database is empty still.
+    """
+    from portal.store.db.postgres import PostgresHubDatabase
+
+    database = await _opened(file.parent, url, now)
     try:
-        database = await open_hub_database(directory, found.database.url)
+        await _refuse_full(HubStore(database))
+        assert isinstance(database, PostgresHubDatabase)
+        await database.fill_from(file)
+    except StoreUnavailableError as error:
+        raise UserError(str(error)) from error
+    finally:
+        await database.close()
+
+
+async def _opened(directory: Path, url: str, now: int) -> HubDatabase:
+    """A database with the newest schema. Raises UserError."""
+    try:
+        database = await open_hub_database(directory, url)
         try:
             await migrate_hub(database, now)
         except BaseException:
@@ -246,7 +275,7 @@ async def open_store(directory: Path, found: Settings, keys: HubKeys, now: int) 
 
     Raises UserError when the database cannot be used or is another hub's.
     """
-    database = await _opened(directory, found, now)
+    database = await _opened(directory, found.database.url, now)
     try:
         store = HubStore(database)
         facts = await store.facts()

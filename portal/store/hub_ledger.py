@@ -199,17 +199,20 @@ class HubLedgerStore:
             (node_id,),
         )
 
-    async def note_backup(self, transaction: HubTransaction, sizes: Sequence[Row]) -> None:
-        """Note that a backup off this machine has these `node_id, epoch, size`."""
+    async def note_backup(
+        self, transaction: HubTransaction, sizes: Sequence[tuple[str, int, int]]
+    ) -> None:
+        """Note that a backup that counts has these (node, epoch, size)."""
         await transaction.run_many(
             "UPDATE node_head SET backed_up_size = ? WHERE node_id = ? AND epoch = ?"
             " AND backed_up_size < ?",
-            [(row["size"], row["node_id"], row["epoch"], row["size"]) for row in sizes],
+            [(size, node_id, epoch, size) for node_id, epoch, size in sizes],
         )
 
-    async def sizes(self, reading: Reading) -> list[Row]:
-        """`node_id, epoch, size` of every head."""
-        return await reading.all("SELECT node_id, epoch, size FROM node_head")
+    async def sizes(self, reading: Reading) -> list[tuple[str, int, int]]:
+        """(node, epoch, size) of every head."""
+        rows = await reading.all("SELECT node_id, epoch, size FROM node_head")
+        return [(row["node_id"], row["epoch"], row["size"]) for row in rows]
 
     async def count_records(self, node_id: str) -> int:
         """How many records of a node are whole."""

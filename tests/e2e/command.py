@@ -153,7 +153,7 @@ class RunningNode:
         """End it; the exit status."""
         self.process.send_signal(number)
         try:
-            return self.process.wait(10)
+            return self.process.wait(60)
         finally:
             self.process.kill()
             self.process.wait()
@@ -178,7 +178,7 @@ class Gateway:
         self._identifier = 0
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
-        self._socket.settimeout(5)
+        self._socket.settimeout(30)
 
     def close(self) -> None:
         """Close the socket."""

@@ -42,7 +42,7 @@ class RunningHub:
     def __exit__(self, *error: object) -> None:
         assert self._process is not None and self._process.stdout is not None
         self._process.terminate()
-        self._process.wait(15)
+        self._process.wait(60)
         self._process.stdout.close()
 
     def command(self, *words: str | Path) -> object:

@@ -205,7 +205,7 @@ class Nas:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def ask(self, code: int, body: bytes, to: Address, within_s: float = 5.0) -> Packet | None:
+    def ask(self, code: int, body: bytes, to: Address, within_s: float = 30.0) -> Packet | None:
         """Send a request once; its answer, None when none that is signed rightly comes."""
         self._identifier = (self._identifier + 1) % 256
         is_accounting = code == ACCOUNTING_REQUEST
@@ -230,7 +230,7 @@ class Nas:
                     return verify_response(datagram[4:20], reply, self.secret)
         return None
 
-    def log_in(self, code: str, within_s: float = 5.0) -> Packet | None:
+    def log_in(self, code: str, within_s: float = 30.0) -> Packet | None:
         """Type a card's code at the gateway's own page."""
         self._authenticator = secrets.token_bytes(16)
         body = login_body(code, self.mac, self._authenticator, self.secret)
@@ -251,7 +251,7 @@ class Nas:
         acct_session_id: str,
         octets: tuple[int, int] = (0, 0),
         seconds: int = 0,
-        within_s: float = 5.0,
+        within_s: float = 30.0,
     ) -> bool:
         """Report the phone's session; whether that was answered."""
         body = report_body(
@@ -264,7 +264,7 @@ class Nas:
         )
         return self.ask(ACCOUNTING_REQUEST, body, self.acct, within_s) is not None
 
-    def is_alive(self, to: Address, within_s: float = 5.0) -> bool:
+    def is_alive(self, to: Address, within_s: float = 30.0) -> bool:
         """Whether Status-Server is answered there."""
         self._authenticator = secrets.token_bytes(16)
         return self.ask(STATUS_SERVER, b"", to, within_s) is not None
@@ -294,7 +294,7 @@ class WarmNode:
         begun_at = time.monotonic()
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._process, number)
-        assert select.select([self._process], [], [], 15)[0], "still there"
+        assert select.select([self._process], [], [], 60)[0], "still there"
         self.has_ended = True
         os.close(self._process)
         self._stdout.close()
@@ -345,7 +345,7 @@ class Warm:
             if not node.has_ended:
                 node.end()
         self._ours.close()
-        self._process.wait(10)
+        self._process.wait(60)
 
 
 def fork_on_demand(descriptor: int) -> None:

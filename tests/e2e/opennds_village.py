@@ -286,7 +286,7 @@ class OpenndsVillage:
     def _lease(self) -> None:
         self.run_in(
             "phone",
-            *("busybox", "udhcpc", "-i", "eth0", "-n", "-q", "-t", "10", "-T", "1"),
+            *("busybox", "udhcpc", "-i", "eth0", "-n", "-q", "-t", "60", "-T", "1"),
             *("-s", str(self.directory / "lease.sh")),
         )
         said = self.run_in("phone", "ip", "-4", "-o", "address", "show", "eth0")
@@ -341,7 +341,7 @@ class OpenndsVillage:
             ["ip", "netns", "exec", self.name(place), *words],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
         assert not is_fine or done.returncode == 0, (words, done.stdout, done.stderr)
@@ -357,13 +357,13 @@ class OpenndsVillage:
             return "client_list_length" in said
 
         # openNDS 10 takes a while to start: hundreds of calls of its shell library.
-        wait_until(has_told, 60)
+        wait_until(has_told, 180)
         return said
 
     def on_gateway(self, *words: str) -> str:
         """Run a command to its end on the gateway; what it said."""
         done = subprocess.run(
-            [*self.enter(), *words], capture_output=True, text=True, timeout=60, check=False
+            [*self.enter(), *words], capture_output=True, text=True, timeout=120, check=False
         )
         return done.stdout
 
@@ -378,7 +378,7 @@ class OpenndsVillage:
         """End it."""
         assert self._opennds is not None
         self._opennds.send_signal(number)
-        self._opennds.wait(20)
+        self._opennds.wait(60)
 
     def start_agent(self) -> None:
         """Start our program with nothing but BusyBox's tools before it in the path."""
@@ -391,7 +391,7 @@ class OpenndsVillage:
         """End our program."""
         assert self.agent is not None
         self.agent.send_signal(number)
-        self.agent.wait(20)
+        self.agent.wait(60)
 
     def make_node(self, **profiles: dict[str, str]) -> None:
         """A node's directory with the gateway pos-1, and the configuration it makes, in place."""
@@ -480,8 +480,10 @@ class OpenndsVillage:
         path = f"paced/{octets}" if paced else str(octets)
         said = self.run_in(
             "phone",
-            # Two seconds without an octet are the end.
-            *("curl", "-s", "-o", "/dev/null", "-Y", "1", "-y", "2", "-w", "%{size_download}"),
+            # Ten seconds without an octet are the end, or without a connection: who is cut off gets
+            # no word.
+            *("curl", "-s", "-o", "/dev/null", "-Y", "1", "-y", "10", "--connect-timeout", "10"),
+            *("-w", "%{size_download}"),
             f"http://{INTERNET}/{path}",
             is_fine=False,
         )

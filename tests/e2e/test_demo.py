@@ -105,6 +105,32 @@ def test_data_survives_and_fresh_begins_again(tmp_path: Path) -> None:
     assert third.stop()[0] == 0
 
 
+def test_a_first_start_that_was_killed_is_made_good(tmp_path: Path) -> None:
+    """As it stands after kill -9 between any two steps of making the hub and enrolling at it."""
+    directory = tmp_path / "demo"
+    assert Process("--dir", directory, "demo").stop(signal.SIGINT)[0] == 0
+    hub = directory / "hub"
+    with closing(sqlite3.connect(hub / HUB_FILE_NAME)) as database:
+        # The first site is there with a token; the second is not.
+        for table in ("site_node", "node", "node_key", "node_head", "checkpoint"):
+            database.execute(f"DELETE FROM {table}")
+        database.execute("UPDATE site SET node_id = NULL")
+        database.execute("DELETE FROM enrolment WHERE site = 'WAI'")
+        database.execute("UPDATE enrolment SET state = 'open', node_id = NULL")
+        database.execute("DELETE FROM site WHERE code = 'WAI'")
+        database.commit()
+    (hub / "pesisir.demo").unlink()
+    again = Process("--dir", directory, "demo")
+    try:
+        text = "\n".join(again.lines)
+        assert "operator password dinas)" in text
+        with closing(sqlite3.connect(hub / HUB_FILE_NAME)) as database:
+            found = database.execute("SELECT code, node_id IS NULL FROM site").fetchall()
+        assert sorted(found) == [("TJL", 0), ("WAI", 0)]
+    finally:
+        assert again.stop()[0] == 0
+
+
 def test_the_desk_opens_with_the_printed_name_and_password(tmp_path: Path) -> None:
     demo = Process("--dir", tmp_path / "demo", "demo")
     try:

@@ -112,8 +112,13 @@ def log_in(village: OpenndsVillage, page: Page, code: str) -> Tally:
     assert page.url.startswith(PORTAL), page.url
     page.fill("#code", code)
     page.click("form button")
+    for _ in range(5):
+        # A router too busy to answer in eight seconds: the page says so, and to press again.
+        if "/connected" in page.url or "belum menjawab" not in page.inner_text("main"):
+            break
+        page.click("form button")
     assert "/connected" in page.url, (page.url, page.inner_text("main"))
-    assert village.probe()[0] == 204
+    wait_until(lambda: village.probe()[0] == 204)
     return before
 
 
@@ -123,18 +128,27 @@ def is_exact(village: OpenndsVillage, serial: str, before: Tally) -> bool:
 
 
 def quiet(village: OpenndsVillage, serial: str) -> Tally:
-    """Wait until nothing passes and all is told; the counters less what the card has used."""
+    """Wait until nothing passes and all is told; the counters less what the card has used.
+
+    All is told when the open session was reported three times since anything passed.
+    """
 
     def seen() -> tuple[Tally, int]:
         return village.tally(), used(village, serial)
 
-    last, since = seen(), time.monotonic()
-    while time.monotonic() - since < 4.5:
+    last, since, reports = seen(), time.monotonic(), set[str]()
+    while True:
         time.sleep(0.5)
         now = seen()
         if now != last:
-            last, since = now, time.monotonic()
-    return Tally(last[0].up, last[0].down - last[1])
+            last, since, reports = now, time.monotonic(), set()
+            continue
+        is_open = False
+        for row in sessions(village, serial, "--open"):
+            is_open = True
+            reports.add(str(row["last_seen_at"]))
+        if time.monotonic() - since >= 4.5 and (len(reports) > 3 or not is_open):
+            return Tally(last[0].up, last[0].down - last[1])
 
 
 def test_from_the_probe_to_the_cut_at_the_quota_to_the_page_that_says_why(
@@ -158,8 +172,8 @@ def test_from_the_probe_to_the_cut_at_the_quota_to_the_page_that_says_why(
     assert serial in page.inner_text("main")
     assert "MB" in page.inner_text("main")
 
-    # 5 MB of which 2 are left: cut on the way, and the exact counters at the end.
-    assert village.download(5_000_000, paced=True) < 5_000_000
+    # 12 MB of which 2 are left: cut on the way, and the exact counters at the end.
+    assert village.download(12_000_000, paced=True) < 12_000_000
     wait_until(lambda: not sessions(village, serial, "--open"))
     [session] = sessions(village, serial)
     assert session["end_cause"] == "Session-Timeout"
@@ -167,8 +181,8 @@ def test_from_the_probe_to_the_cut_at_the_quota_to_the_page_that_says_why(
     assert spent == session["input_octets"] + session["output_octets"]
     # openNDS holds back what a phone sends: what the server repeats meanwhile is nobody's.
     assert 0 <= village.tally().octets - before.octets - spent <= 50_000
-    # Looked at every second, at 700 kB a second, twice over.
-    assert QUOTA <= spent <= QUOTA + 2_000_000
+    # Looked at every second, at 700 kB a second; a busy router is late by some.
+    assert QUOTA <= spent <= QUOTA + 6_000_000
     assert village.download(1_000) != 1_000
 
     # The next probe leads to the portal, which knows the phone and says why, and when again.
@@ -217,7 +231,7 @@ def test_restarts_lose_nothing_and_double_nothing(village: OpenndsVillage, page:
     # A browser closes its connections now and then.
     assert spent <= used(village, serial) <= spent + 5_000
     village.start_opennds()
-    wait_until(lambda: village.probe()[0] == 204, within_s=30, every_s=1)
+    wait_until(lambda: village.probe()[0] == 204, every_s=1)
     wait_until(lambda: len(sessions(village, serial, "--open")) == 1)
     before = quiet(village, serial)
     village.download(200_000)
@@ -230,7 +244,7 @@ def test_restarts_lose_nothing_and_double_nothing(village: OpenndsVillage, page:
     village.download(120_000)
     wait_until(lambda: is_exact(village, serial, before))
     village.start_opennds()
-    wait_until(lambda: village.probe()[0] == 204, within_s=30, every_s=1)
+    wait_until(lambda: village.probe()[0] == 204, every_s=1)
     wait_until(lambda: len(sessions(village, serial, "--open")) == 1)
     rows = sessions(village, serial)
     assert [row["end_cause"] for row in rows] == ["NAS-Reboot", "Lost-Carrier", None]
@@ -261,7 +275,7 @@ def test_the_desk_ends_a_session_and_a_log_out_ends_it_for_good(
     assert sessions(village, serial)[-1]["end_cause"] == "Admin-Reset"
 
     # The card is good, so the phone comes back by itself; when the resident logs out it does not.
-    wait_until(lambda: village.probe()[0] == 204, within_s=30, every_s=1)
+    wait_until(lambda: village.probe()[0] == 204, every_s=1)
     wait_until(lambda: len(sessions(village, serial, "--open")) == 1)
     page.goto(f"{PORTAL}/logout")
     page.click("form button")
@@ -277,7 +291,7 @@ def test_the_desk_ends_a_session_and_a_log_out_ends_it_for_good(
 def test_a_phone_that_got_past_the_portal_is_put_out(village: OpenndsVillage) -> None:
     order = ("ndsctl", "auth", PHONE_MAC, "60", "0", "0", "0", "0", "nobody")
     wait_until(lambda: "authenticated" in village.on_gateway(*order))
-    wait_until(lambda: village.probe()[0] == 307, within_s=10)
+    wait_until(lambda: village.probe()[0] == 307)
 
 
 def test_a_phone_that_knows_the_faskey_stays_out(village: OpenndsVillage) -> None:

@@ -195,7 +195,7 @@ def test_doctor_live_in_a_terminal_asks_before_it_cuts_a_session(
         answering.start()
         terminal.answer("off now? [y/N]", "y")
         terminal.expect("Its answer: ack")
-        answering.join(10)
+        answering.join(60)
         gateway.report(STOP, "5e55", class_value, up=0, down=10, time_s=2)
         terminal.expect(f"and {serial} ended.")
         terminal.type("q")
@@ -222,5 +222,5 @@ def test_a_node_stops_in_time_though_somebody_watches(directory: Path) -> None:
         wait_for_watchers(directory)
         begun = time.monotonic()
         assert node.stop() == 0
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 10
         assert watch.stop() == 1

@@ -70,8 +70,8 @@ class Node(asyncio.DatagramProtocol):
         ]
 
     async def until(self, is_true: Callable[[], bool]) -> None:
-        """Wait for datagrams until the condition holds, at most 5 s."""
-        async with asyncio.timeout(5):
+        """Wait for datagrams until the condition holds, at most a minute."""
+        async with asyncio.timeout(60):
             while not is_true():
                 self.arrived.clear()
                 await self.arrived.wait()
@@ -147,7 +147,7 @@ def query_of(url: str) -> dict[str, str]:
 
 
 def run(test: Callable[[], Any]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 20))
+    asyncio.run(asyncio.wait_for(test(), 120))
 
 
 async def fetch(
@@ -157,7 +157,7 @@ async def fetch(
 
     def ask() -> tuple[int, dict[str, str], str]:
         parts = urlsplit(url)
-        connection = http.client.HTTPConnection(parts.netloc, timeout=10)
+        connection = http.client.HTTPConnection(parts.netloc, timeout=60)
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         connection.request(method, target, headers=headers or {})
         response = connection.getresponse()

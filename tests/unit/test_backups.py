@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from portal import backups, directories, keys, settings
+from portal import archives, backups, directories, keys, settings
 from portal.domain.ledger import Kind, origin
 from portal.domain.note import parse_checkpoint, parse_note
 from portal.errors import UserError
@@ -220,3 +220,31 @@ def test_the_keys_of_a_box_are_not_replaced_by_older_ones_of_its_own(
     kept = directories.restore(directory, tmp_path / "b", quiet)["kept"]
     assert SigningKeys.read(directory) == old
     assert any("pesisir.signing" in name for name in kept)
+
+
+def test_what_a_power_cut_left_of_a_nightly_backup_is_none(tmp_path: Path) -> None:
+    place = tmp_path / "backups"
+    place.mkdir()
+    source = tmp_path / "source"
+    source.write_bytes(b"x" * 10_000)
+    form = archives.Form("node", "about.json", ("source",), ())
+    for day in ("2026-11-20", "2026-11-21", "2026-11-22", "2026-11-23"):
+        archives.write(form, {"source": source}, place / f"pesisir-{day}.backup", 1)
+    other = place / "pesisir-hub-2026-11-20.backup"
+    other.write_bytes(b"of a hub on the same disk")
+    left = place / ".pesisir-2026-11-24.backup.part"
+    left.write_bytes(b"half")
+    archives.keep_newest(place, archives.NODE_NIGHTLY)
+    assert [path.name for path in sorted(place.iterdir())] == [
+        "pesisir-2026-11-21.backup",
+        "pesisir-2026-11-22.backup",
+        "pesisir-2026-11-23.backup",
+        other.name,
+    ]
+    assert (
+        archives.read(form, place / "pesisir-2026-11-23.backup", tmp_path / "backups")["made_at"]
+        == 1
+    )
+    with pytest.raises(FileNotFoundError):
+        archives.write(form, {"source": tmp_path / "gone"}, place / "other", 1)
+    assert not (place / "other").exists() and not list(place.glob("*.part"))

@@ -51,7 +51,7 @@ def test_a_fault_of_ours_ends_neither_the_commits_nor_what_waits(
         await database.close()
 
     with caplog.at_level(logging.WARNING, logger="portal.commit"):
-        asyncio.run(asyncio.wait_for(work(), 10))
+        asyncio.run(asyncio.wait_for(work(), 60))
     assert told == [(False, "first")]
     assert isinstance(failures[0], OverflowError)
     assert "commit_failed" in caplog.text and "commit_works_again" in caplog.text

@@ -149,11 +149,11 @@ def test_a_starting_node_waits_for_a_short_command(tmp_path: Path) -> None:
     def command() -> None:
         with control.own(tmp_path, "voucher_issue"):
             taken.set()
-            release.wait(10)
+            release.wait(60)
 
     thread = threading.Thread(target=command)
     thread.start()
-    taken.wait(10)
+    taken.wait(60)
     with pytest.raises(UserError, match="another command, voucher_issue, is at work"):
         with control.own(tmp_path, "node"):
             pass
@@ -226,7 +226,7 @@ def test_a_stopping_node_finishes_what_it_began(tmp_path: Path) -> None:
             target=lambda: answers.append(control.call(tmp_path, "wait", {}, here))
         )
         thread.start()
-        assert running.entered.wait(10)
+        assert running.entered.wait(60)
         threading.Timer(0.1, running.gate.set).start()
         running.stop()
         thread.join()
@@ -268,7 +268,7 @@ def test_a_command_cut_off_by_the_end_of_the_node_is_not_run_again(tmp_path: Pat
         running.start()
         thread = threading.Thread(target=command)
         thread.start()
-        assert running.entered.wait(10)
+        assert running.entered.wait(60)
         threading.Timer(0.3, running.gate.set).start()
         running.stop(patience_s=0.05)
     thread.join()

@@ -65,46 +65,46 @@ def telling(directory: Path) -> Iterator[Telling]:
 
 def test_lines_come_one_by_one_and_none_when_there_is_nothing_new(tmp_path: Path) -> None:
     with telling(tmp_path), Following(tmp_path, "count", {"to": 3}) as said:
-        assert [said.next(5)["number"] for _ in range(3)] == [0, 1, 2]
+        assert [said.next(60)["number"] for _ in range(3)] == [0, 1, 2]
         assert said.next(0.05) is None
         assert said.next(0) is None
 
 
 def test_many_lines_arrive_whole(tmp_path: Path) -> None:
     with telling(tmp_path), Following(tmp_path, "count", {"to": 20_000}) as said:
-        assert [said.next(5)["number"] for _ in range(20_000)] == list(range(20_000))
+        assert [said.next(60)["number"] for _ in range(20_000)] == list(range(20_000))
 
 
 def test_who_goes_is_told_nothing_more(tmp_path: Path) -> None:
     with telling(tmp_path) as node:
         with Following(tmp_path, "count", {"to": 1}) as said:
-            said.next(5)
+            said.next(60)
             assert node.listening == 1
-        assert node.ended.wait(5)
+        assert node.ended.wait(60)
         assert node.listening == 0
 
 
 def test_a_reader_who_does_not_read_is_let_go_too(tmp_path: Path) -> None:
     with telling(tmp_path) as node:
         with Following(tmp_path, "count", {"to": 1_000_000}) as said:
-            said.next(5)
-        assert node.ended.wait(5)
+            said.next(60)
+        assert node.ended.wait(60)
 
 
 def test_a_refusal_is_a_plain_sentence(tmp_path: Path) -> None:
     with telling(tmp_path), Following(tmp_path, "count", {"to": "nothing"}) as said:
         with pytest.raises(UserError, match="there is nothing to count to"):
-            said.next(5)
+            said.next(60)
 
 
 def test_a_node_that_stops_ends_the_telling_at_once(tmp_path: Path) -> None:
     with telling(tmp_path) as node, Following(tmp_path, "count", {"to": 1}) as said:
-        said.next(5)
+        said.next(60)
         node.close()
         with pytest.raises(EOFError):
-            said.next(5)
+            said.next(60)
         with pytest.raises(EOFError):
-            said.next(5)
+            said.next(60)
 
 
 def test_without_a_node_there_is_nothing_to_see(tmp_path: Path) -> None:
@@ -115,4 +115,4 @@ def test_without_a_node_there_is_nothing_to_see(tmp_path: Path) -> None:
 def test_an_unknown_name_is_not_followed(tmp_path: Path) -> None:
     with telling(tmp_path), Following(tmp_path, "sing", {}) as said:
         with pytest.raises(EOFError):
-            said.next(5)
+            said.next(60)

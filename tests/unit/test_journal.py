@@ -166,7 +166,7 @@ def run(tmp_path: Path, work: Callable[[Path, Database, Journal], Awaitable[None
         await work(path, database, journal)
         await database.close()
 
-    asyncio.run(asyncio.wait_for(all_of_it(), 20))
+    asyncio.run(asyncio.wait_for(all_of_it(), 120))
 
 
 def test_a_commit_is_on_disk_before_its_rows_are_in_their_tables(tmp_path: Path) -> None:

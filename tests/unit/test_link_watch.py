@@ -239,11 +239,13 @@ def test_names_among_targets() -> None:
 
 
 def test_the_newest_backup_is_found(tmp_path: Path) -> None:
-    from portal.health import newest_backup_at
+    from portal.archives import NODE_NIGHTLY, newest_at
 
-    assert newest_backup_at(tmp_path) is None
     place = tmp_path / "backups"
+    assert newest_at(place, NODE_NIGHTLY) is None
     place.mkdir()
     (place / "pesisir-2026-11-20.backup").write_text("x")
     (place / "other").write_text("x")
-    assert newest_backup_at(tmp_path) == int((place / "pesisir-2026-11-20.backup").stat().st_mtime)
+    assert newest_at(place, NODE_NIGHTLY) == int(
+        (place / "pesisir-2026-11-20.backup").stat().st_mtime
+    )

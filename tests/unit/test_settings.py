@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from portal import settings
+from portal import setting_table, settings
 from portal.errors import UserError
 from portal.setting_values import Listen
 from portal.settings import SettingsError
@@ -198,7 +198,7 @@ def test_the_file_init_writes_reads_back_as_what_was_asked(tmp_path: Path) -> No
     assert found.http.url == "http://a"
     assert [str(entry) for entry in found.http.listen] == ["127.0.0.1:0", "[::1]:0"]
     assert max(len(line) for line in text.splitlines()) <= 100
-    for setting in settings.TABLE:
+    for setting in setting_table.TABLE:
         assert f"{setting.key} = " in text
 
 

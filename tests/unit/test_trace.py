@@ -100,7 +100,7 @@ def send(
     )
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
         out.bind((source, 0))
-        out.settimeout(5)
+        out.settimeout(30)
         for _ in range(1 + again):
             out.sendto(datagram, to)
             if again:

@@ -67,6 +67,9 @@ class HubDatabase(Reading, Protocol):
     async def octets(self) -> int:
         """How large the database is."""
 
+    async def backup_to(self, path: Path) -> None:
+        """Write what is committed now into a new SQLite file; whoever writes goes on meanwhile."""
+
     async def close(self) -> None:
         """Close all connections; what was not committed is gone."""
 

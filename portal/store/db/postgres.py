@@ -2,13 +2,16 @@
 
 import asyncio
 import re
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, cast
 
 from portal.errors import UserError
 from portal.store.db.either import HubTransaction, Row, StoreUnavailableError
+from portal.store.db.hub_copy import ROWS_AT_ONCE, FileCopy
 
 try:
     import asyncpg
@@ -140,6 +143,47 @@ class PostgresHubDatabase:
         """Size of the database."""
         row = await self.one("SELECT pg_database_size(current_database()) AS octets")
         return int(row["octets"]) if row is not None else 0
+
+    async def backup_to(self, path: Path) -> None:
+        """Write what is committed now into a new SQLite file, while all goes on."""
+        try:
+            copy = await FileCopy.make(path)
+            try:
+                async with (
+                    self._pool.acquire() as connection,
+                    connection.transaction(isolation="repeatable_read", readonly=True),
+                ):
+                    for table, columns in (await copy.tables(with_versions=True)).items():
+                        cursor = await connection.cursor(
+                            f"SELECT {', '.join(columns)} FROM {table}"
+                        )
+                        while rows := await cursor.fetch(ROWS_AT_ONCE):
+                            await copy.add(table, columns, rows)
+            finally:
+                await copy.close()
+        except _TEMPORARY as error:
+            raise _unavailable(error) from error
+
+    async def fill_from(self, path: Path) -> None:
+        """Take all rows of a SQLite file, which has this program's schema, into the tables, which
+        are empty; all of them or none."""
+        copy = await FileCopy.open(path)
+        try:
+            async with self._pool.acquire() as connection, connection.transaction():
+                for table, columns in (await copy.tables(with_versions=False)).items():
+                    async for rows in copy.rows(table, columns):
+                        await connection.copy_records_to_table(
+                            table, records=rows, columns=columns, timeout=STATEMENT_WITHIN_S
+                        )
+        except _TEMPORARY as error:
+            raise _unavailable(error) from error
+        except (asyncpg.PostgresError, sqlite3.Error, ValueError, TypeError) as error:
+            # Such as text where a number belongs, put into the file by hand.
+            raise StoreUnavailableError(
+                f"The PostgreSQL server does not take the rows of {path.name}: {_plain(error)}."
+            ) from error
+        finally:
+            await copy.close()
 
     async def close(self) -> None:
         """Close all connections."""

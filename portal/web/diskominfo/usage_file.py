@@ -2,7 +2,7 @@
 
 Two shapes of the same columns, one record a line, the header in the first: for programs (commas,
 UTF-8), and for spreadsheets set to Indonesian, which expect semicolons and need the byte order mark
-to know UTF-8. docs/usage-file.md says what each column means.
+to know UTF-8. docs/hub.md says what each column means.
 """
 
 import csv

@@ -281,7 +281,7 @@ class Desk:
     ) -> Visit:
         query: dict[str, str] = {}
         for name, value in request.query_params.multi_items():
-            query.setdefault(name, value)
+            query.setdefault(name, _without_nul(value))
         sites = self.sites_of(operator)
         wanted = query.get("site", "").upper()
         for site in sites:
@@ -573,5 +573,10 @@ async def read_lists(request: Request) -> dict[str, list[str]]:
         raise BodyTooLarge(f"over {MAX_FIELDS} fields") from error
     lists: dict[str, list[str]] = {}
     for name, value in pairs:
-        lists.setdefault(name, []).append(value)
+        lists.setdefault(name, []).append(_without_nul(value))
     return lists
+
+
+def _without_nul(text: str) -> str:
+    """A text that PostgreSQL takes too, which has no NUL."""
+    return text.replace("\x00", "\ufffd")

@@ -80,7 +80,7 @@ def test_what_cannot_be_stored_stays_unanswered_and_counts_once_after_repair(
         assert "penuh" in (refused.text(REPLY_MESSAGE) or "")
         await database._writer.execute("PRAGMA query_only=OFF")
         rig.node.disk.look()
-        for _ in range(50):
+        for _ in range(1_000):
             if rig.node.is_healthy():
                 break
             await asyncio.sleep(0.05)

@@ -49,12 +49,14 @@ async def _log_in(rig: NodeRig, code: str, mac: str, acct: str) -> Any:
 
 
 async def _returns(rig: NodeRig, mac: str, acct: str) -> bool:
+    before_s, rig.node.aaa.reject_after_s = rig.node.aaa.reject_after_s, 30.0
     began = asyncio.get_running_loop().time()
     reply = await rig.access(
         GW, mac, mac, mac, acct_session_id=acct, more=integer_attribute(SERVICE_TYPE, 2)
     )
     assert reply is not None
-    assert asyncio.get_running_loop().time() - began < 0.4, "MAC authentication waits for nothing"
+    assert asyncio.get_running_loop().time() - began < 30, "MAC authentication waits for nothing"
+    rig.node.aaa.reject_after_s = before_s
     return reply.code == ACCESS_ACCEPT
 
 

@@ -88,14 +88,17 @@ def test_unknown_codes_and_wrong_passwords_get_one_text_half_a_second_later(
     async def story(rig: NodeRig) -> None:
         [(_, code)] = await rig.cards("p")
         rig.node.aaa.reject_after_s = aaa.REJECT_AFTER_S
-        began = asyncio.get_running_loop().time()
-        wrong_password = await rig.access(GW, code, "salah", PHONE_A)
-        took_s = asyncio.get_running_loop().time() - began
+        took_s: list[float] = []
+        while not took_s or (min(took_s) >= 1 and len(took_s) < 5):
+            # One of them may have waited for the machine.
+            began = asyncio.get_running_loop().time()
+            wrong_password = await rig.access(GW, code, "salah", f"02-00-00-00-0F-0{len(took_s)}")
+            took_s.append(asyncio.get_running_loop().time() - began)
         unknown = await rig.access(GW, typed, typed, PHONE_B)
         assert wrong_password is not None and unknown is not None
         assert wrong_password.code == unknown.code == ACCESS_REJECT
         assert wrong_password.text(REPLY_MESSAGE) == unknown.text(REPLY_MESSAGE)
-        assert 0.45 <= took_s < 1.0
+        assert 0.45 <= min(took_s) < 1.0
 
     run(tmp_path, story)
 

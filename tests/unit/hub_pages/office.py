@@ -121,7 +121,7 @@ class Office:
             self.do(stop())
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(10)
+            self._thread.join(60)
             self._loop.close()
             self._owned.__exit__(None, None, None)
 

@@ -112,7 +112,7 @@ class CounterGateway(asyncio.DatagramProtocol):
             identifier = self._send(status, acct_id, **more)
             reply = asyncio.get_running_loop().create_future()
             self._replies[identifier] = reply
-            await asyncio.wait_for(reply, 5)
+            await asyncio.wait_for(reply, 60)
 
         self._village.do(sent())
 

@@ -101,7 +101,7 @@ def ask(
         for host, port, is_tls in place.service.http_addresses
         if is_tls is (context is not None)
     )
-    connection = http.client.HTTPConnection(*address, timeout=5, source_address=(PROXY, 0))
+    connection = http.client.HTTPConnection(*address, timeout=60, source_address=(PROXY, 0))
     connection.connect()
     if context is not None:
         connection.sock = context.wrap_socket(connection.sock, server_hostname=HOST)

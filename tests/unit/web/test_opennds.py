@@ -295,7 +295,7 @@ def test_a_lost_word_about_a_login_does_no_harm(place: Village, agent: Agent) ->
     done = agent.obey(heard[0].split()).split("\n")
     agent.talk(*done)
     agent.talk(*done)  # its answer was lost
-    first.join(10)
+    first.join(60)
     assert len(sessions(place)) == 1
     assert [line for line in agent.talk("listen") if line.startswith("auth")] == []
 

@@ -117,7 +117,7 @@ class Village:
         self.do(self.service.stop())
         self.do(self.node.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
         self._loop.close()
 
     async def _stop_gateways(self) -> None:
@@ -302,7 +302,7 @@ class Browser:
         """One request, no redirect followed."""
         parts = urlsplit(url)
         connection = http.client.HTTPConnection(
-            parts.hostname or "", parts.port, timeout=20, source_address=(self._source, 0)
+            parts.hostname or "", parts.port, timeout=60, source_address=(self._source, 0)
         )
         try:
             target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
