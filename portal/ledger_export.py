@@ -63,7 +63,7 @@ async def _write(
     }
     with target.open("x", encoding="utf-8", newline="\n") as file:
         file.write(ledger_file.head_line(node, has_personal=with_personal))
-        for key in dict.fromkeys((str(log.keys.key), *hub_keys)):
+        for key in dict.fromkeys((*map(str, log.keys.known_keys), *hub_keys)):
             file.write(ledger_file.key_line(note.parse_key(key)))
         for row, end in zip(epochs, ends, strict=True):
             epoch = row["epoch"]

@@ -368,8 +368,25 @@ class _Reader:
             number, code = payload.get("number"), payload.get("code")
             if payload.get("what") == "site" and type(number) is int and isinstance(code, str):
                 self.finding.sites[number] = code
+        elif record.kind == Kind.KEY and isinstance(payload, Mapping):
+            self._read_new_key(payload)
         elif record.kind == Kind.ERASURE and isinstance(payload, Mapping):
             self._read_erasure(payload)
+
+    def _read_new_key(self, payload: Mapping[str, Any]) -> None:
+        """With the keys of the file, one is believed that one believed has handed over to."""
+        if self._trusted is not None:
+            return
+        try:
+            old, new = (note.parse_key(str(payload.get(name))) for name in ("old", "new"))
+            signature = bytes.fromhex(str(payload.get("signature")))
+        except ValueError:
+            return
+        statement = ledger.key_statement(self.finding.node, old.public, new.public)
+        is_ours = new.name == old.name and new.algorithm == old.algorithm and old in self._believed
+        if is_ours and self._verify(old.public, signature, statement):
+            self._believed.append(new)
+            self._keys.append(new)
 
     def _read_erasure(self, payload: Mapping[str, Any]) -> None:
         first, last = _place(payload.get("first")), _place(payload.get("last"))

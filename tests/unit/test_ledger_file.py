@@ -168,6 +168,33 @@ def test_what_a_hub_has_removed_by_age_is_counted_apart() -> None:
     assert agreed(pruned(None, dropped=4)) == "record 4 of epoch 0"
 
 
+def changed_key(signer: Signer) -> list[bytes]:
+    """A log whose node signs with another key from its third record on; `signer` hands over."""
+    fresh = Signer(4)
+    fresh.node, fresh.key = NODE.node, note.Key(NODE.key.name, note.ED25519, fresh.key.public)
+    log = Written()
+    log.begin()
+    log.sign()
+    statement = ledger.key_statement(NODE.node, NODE.key.public, fresh.key.public)
+    handed = {
+        "old": str(NODE.key),
+        "new": str(fresh.key),
+        "signature": signer.sign(statement).hex(),
+    }
+    log.append(Kind.KEY, handed)
+    log.node = fresh
+    log.session(1)
+    log.sign(is_cosigned=True)
+    log.lines.insert(1, ledger_file.key_line(fresh.key))
+    return list(log.end())
+
+
+def test_a_key_is_believed_that_an_older_one_handed_over_to() -> None:
+    assert check(changed_key(NODE), None).problem is None
+    wrong = check(changed_key(STRANGER), None).problem
+    assert wrong is not None and "has not signed" in wrong.what
+
+
 def test_the_keys_of_the_file_are_taken_where_the_reader_has_none() -> None:
     found = check(two_epochs(), None)
     assert found.problem is None
