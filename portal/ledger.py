@@ -6,6 +6,7 @@ session is what no earlier one said, so that sums over records are sums of usage
 """
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -47,11 +48,13 @@ from portal.store.ledger import (
     site_config,
 )
 
+log = logging.getLogger(__name__)
+
 CAUSES: Final = {text: number for number, text in TERMINATE_CAUSES.items()}
 OTHER_CAUSE: Final = 10
 """NAS-Request, for an end that the node decided and RFC 2866 has no number for."""
 FIRST_START, RESTORED, NEW_KEY, ROLLED_BACK = "first start", "restored", "new key", "rolled back"
-REPLACED = "replaced box"
+REPLACED, DAMAGED = "replaced box", "damaged"
 """Why an epoch was opened."""
 CHANGED_BY_HAND = "records changed"
 """Cause of a gap: records that nobody can tell again, since somebody has changed them."""
@@ -255,6 +258,16 @@ class Ledger:
                 RESTORED,
                 replayed_below=first_session_id,
                 above=known["above"],
+            )
+        elif self.store.is_damaged or (head is None and self.store.highest_epoch() >= 0):
+            # Residents come first: the log goes on, and what is damaged stays as it is for others
+            # to look at.
+            log.error("ledger_damaged epoch=%d", self.store.highest_epoch())
+            await self.open_epoch(
+                self._parent(),
+                DAMAGED,
+                replayed_below=first_session_id,
+                above=self.store.highest_epoch(),
             )
         elif head is None:
             await self.open_epoch(None, FIRST_START, replayed_below=0)
