@@ -42,6 +42,7 @@ from portal.store.ledger import (
     Opening,
     Stamp,
     gateway_config,
+    is_whole,
     profile_config,
     site_config,
 )
@@ -52,6 +53,8 @@ OTHER_CAUSE: Final = 10
 FIRST_START, RESTORED, NEW_KEY, ROLLED_BACK = "first start", "restored", "new key", "rolled back"
 REPLACED = "replaced box"
 """Why an epoch was opened."""
+CHANGED_BY_HAND = "records changed"
+"""Cause of a gap: records that nobody can tell again, since somebody has changed them."""
 # For the hot path, where an enum costs a call for each `|`.
 _FIRST: Final = int(Flag.FIRST)
 _LAST: Final = int(Flag.LAST)
@@ -313,8 +316,12 @@ class Ledger:
         ]
 
     def _again(self, rows: Sequence[Row]) -> list[Entry]:
-        entries = []
+        entries, changed = [], 0
         for row in rows:
+            if not is_whole(row):
+                # Signing it again would make true what somebody wrote there by hand.
+                changed += 1
+                continue
             record = decode(row["public"])
             if record.kind == Kind.EPOCH:
                 continue
@@ -339,6 +346,10 @@ class Ledger:
                     ),
                 )
             )
+        if changed:
+            now = self._now()
+            gap = {"cause": CHANGED_BY_HAND, "from": now, "to": now, "failures": changed}
+            entries.append(Entry(Kind.GAP, now, gap))
         return entries
 
 

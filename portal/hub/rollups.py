@@ -8,7 +8,7 @@ the node's own day totals.
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 from portal.domain.ledger import PSEUDONYM_OCTETS, Flag, Record, Usage
@@ -94,6 +94,12 @@ def day_and_month(at: int, zone: ZoneInfo) -> tuple[int, int]:
     at = min(at, LATEST_AT)
     local = datetime.fromtimestamp(at, zone)
     return day_ordinal(at, zone), local.year * 12 + local.month - 1
+
+
+def month_of_day(day: int) -> int:
+    """The month (since year 0) of a day (ordinal)."""
+    its = date.fromordinal(day)
+    return its.year * 12 + its.month - 1
 
 
 def sums_of(told: Iterable[Told], zone_of: Callable[[int], ZoneInfo]) -> Sums:
