@@ -139,6 +139,9 @@ def _add_hours(sums: Sums, each: Told, octets: int, zone: ZoneInfo) -> None:
     record, usage = each.record, each.usage
     end_at = min(record.at, LATEST_AT)
     started_at = max(end_at - usage.started_ago_s, end_at - _LONGEST_S, 0)
+    if usage.duration_s and not usage.flags & Flag.FIRST:
+        # A session that was given up and went on: what it was open before has been told.
+        started_at = max(started_at, end_at - usage.duration_s)
     # What was before midnight is in the slice before; zones of whole hours have midnight on one.
     if day_ordinal(started_at, zone) != each.day:
         local = datetime.fromtimestamp(end_at, zone)
