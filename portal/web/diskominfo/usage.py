@@ -16,7 +16,7 @@ from portal.errors import DeskError
 from portal.hub.review import Asked, Cursor, Few, Line, SiteView, cursor
 from portal.store.audit import Deed
 from portal.web.diskominfo.console import USAGE, Console, attachment, earliest, read_day, until
-from portal.web.diskominfo.usage_file import SHAPES, cause_words, name_of, parts
+from portal.web.diskominfo.usage_file import AT_ONCE, SHAPES, cause_words, name_of, parts
 from portal.web.operator.desk import Need, NotHere, Page, Visit
 
 PAGE = 50
@@ -120,7 +120,7 @@ class _Usage:
         except DeskError as error:
             return await self._list(visit, error)
         await self._note(visit, "usage.export", asked)
-        lines = self._office.review.all_lines(asked, role)
+        lines = self._office.review.all_lines(asked, role, at_once=AT_ONCE)
         response = StreamingResponse(
             parts(lines, sites, visit.t, shape),
             media_type="text/csv; charset=utf-8; header=present",
