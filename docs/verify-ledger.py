@@ -15,6 +15,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 NODE, HUB = 1, 4  # types of keys
+FORMS = "format version node has_personal/key/epoch/seq leaf public c_loc salt personal/checkpoint"
+FORMS += "/end dropped"
+Key = tuple[str, str, bytes]  # name, id, type and public half
+Place = tuple[int, int]  # epoch and number of a record
 
 
 def need(is_so: bool, what: str) -> None:
@@ -28,21 +32,54 @@ def octets(text: str) -> bytes:
     return found
 
 
-def signed_at(note: str, keyline: str) -> int | None:
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    need(len(dict(pairs)) == len(pairs), "a field twice")
+    return dict(pairs)
+
+
+def fields_of(line: bytes) -> dict[str, Any]:
+    fields: dict[str, Any] = json.loads(line, object_pairs_hook=once)
+    name = next(iter(fields))
+    form = next(form.split() for form in FORMS.split("/") if form.split()[0] == name)
+    need(fields.keys() <= set(form), "a field that is none")
+    for name in {"seq", "epoch", "end", "version"} & fields.keys():
+        need(type(fields[name]) is int, "not a whole number")
+    return fields
+
+
+def key_of(line: str) -> Key:
+    name, key_id, encoded = line.strip().split("+", 2)
+    key = octets(encoded)
+    need(sha256(name.encode() + b"\n" + key).hexdigest()[:8] == key_id, "a damaged key")
+    need(len(key) == 33 and key[0] in (NODE, HUB), "not a key of Ed25519")
+    return name, key_id, key
+
+
+def signers(note: str) -> list[tuple[str, bytes]]:
+    lines = [line.split(" ") for line in note.rpartition("\n\n")[2].splitlines()]
+    need(all(dash == "\N{EM DASH}" for dash, _, _ in lines), "not a signature")
+    return [(who, octets(signature)) for _, who, signature in lines]
+
+
+def signed_at(note: str, key: Key) -> int | None:
     """When a hub's key cosigned (C2SP tlog-cosignature); 0 for a node's; None: not by this key."""
-    name, key_id, encoded = keyline.strip().split("+", 2)
-    key, at = octets(encoded), None
-    text, _, lines = note.rpartition("\n\n")
-    for line in lines.splitlines():
-        who, signature = line.removeprefix("\N{EM DASH} ").split(" ")
-        mine, message = octets(signature), text + "\n"
-        if who == name and mine[:4].hex() == key_id:
-            at, mine = 0, mine[4:]
-            if key[0] == HUB:
-                at, mine = int.from_bytes(mine[:8], "big"), mine[8:]
-                message = f"cosignature/v1\ntime {at}\n{message}"
-            Ed25519PublicKey.from_public_bytes(key[1:]).verify(mine, message.encode())
-    return at
+    found, text = None, note.rpartition("\n\n")[0]
+    for who, mine in signers(note):
+        if (who, mine[:4].hex()) == key[:2]:
+            found, mine, message = 0, mine[4:], text + "\n"
+            if key[2][0] == HUB:
+                found, mine = int.from_bytes(mine[:8], "big"), mine[8:]
+                message = f"cosignature/v1\ntime {found}\n{message}"
+            Ed25519PublicKey.from_public_bytes(key[2][1:]).verify(mine, message.encode())
+    return found
+
+
+def erasure(public: bytes) -> dict[str, Any]:
+    """What a record of kind 9 says: JSON behind seq, boot, at, an octet and the site."""
+    at = 2
+    for skipped in (0, 0, 1, 0):
+        at = next(at for at in range(at, len(public)) if public[at] < 128) + 1 + skipped
+    return dict(json.loads(public[at:])) if public[1] == 9 else {}
 
 
 def check_record(fields: dict[str, Any], n: int) -> bytes:
@@ -77,13 +114,28 @@ def root_of(tree: list[tuple[int, bytes]]) -> bytes:
     return root
 
 
+def unsaid(bare: list[Place], said: list[dict[str, Any]]) -> list[Place]:
+    """Records of which only the leaf is left, though no record of the log says that they went."""
+    named = {tuple(place) for one in said for place in one.get("records", ())}
+    bodies = [one for one in said if one.get("what") == "bodies"]
+    spans = {(tuple(one["first"]), tuple(one["last"]), one["count"]) for one in bodies}
+    rest = [place for place in bare if place not in named]
+    inside = [place for place in rest if any(a <= place <= b for a, b, _ in spans)]
+    gone = set(inside[: sum(count for _, _, count in spans)])
+    return [place for place in rest if place not in gone]
+
+
 def verify(lines: Iterable[bytes], keylines: list[str]) -> tuple[str, list[str]]:
     """Return what is wrong first, "" for nothing, and what is proven of each epoch."""
     proven: dict[int, str] = {}
+    bare, said = list[Place](), list[dict[str, Any]]()
     where, node, epoch, total, n, signed, is_over = "the file", "", -1, 0, 0, 0, False
     try:
+        given = [key_of(line) for line in keylines]
+        known = list(given)
         for number, line in enumerate(lines, 1):
-            fields = json.loads(line)
+            where = f"line {number}"
+            fields = fields_of(line)
             name = next(iter(fields))
             if name in ("epoch", "end") and epoch >= 0:
                 where = f"one of the records {signed} to {max(signed, n - 1)} of epoch {epoch}"
@@ -93,13 +145,19 @@ def verify(lines: Iterable[bytes], keylines: list[str]) -> tuple[str, list[str]]
             if name == "format":
                 need((fields[name], fields["version"]) == ("pesisir-ledger", 1), "another format")
                 node = f"pesisir/node/{fields['node']}"
-                keys = {key: octets(key.split("+", 2)[2])[0] for key in keylines}
-                nodes = [key for key in keys if keys[key] == NODE and key.startswith(f"{node}+")]
+                nodes = [key for key in given if key[0] == node and key[2][0] == NODE]
+            elif name == "key":
+                need(epoch < 0, "a key after the records")
+                known.append(key_of(fields[name]))
             elif name == "epoch":
+                where = where if nodes else "the file"
+                need(bool(nodes), f"none of the keys belongs to {node}")
                 need(fields[name] > epoch, "epochs out of order")
                 epoch, tree, n, signed = fields[name], list[tuple[int, bytes]](), 0, 0
             elif name == "seq":
                 append(tree, check_record(fields, n))
+                bare += [] if "public" in fields else [(epoch, n)]
+                said += [erasure(octets(fields["public"]))] if "public" in fields else []
                 n, total = n + 1, total + 1
             elif name == "checkpoint":
                 note = fields[name]
@@ -107,23 +165,32 @@ def verify(lines: Iterable[bytes], keylines: list[str]) -> tuple[str, list[str]]
                 need(origin == f"{node}/{epoch}", "a checkpoint of another log")
                 where = f"record {min(int(size), n)} of epoch {epoch}" if size != str(n) else where
                 need(size == str(n), "missing or too many")
+                for who, mine in signers(note):
+                    halves = [(who == key[0], mine[:4].hex() == key[1]) for key in known]
+                    need((True, True) in halves or not any(map(any, halves)), "an unknown key")
                 need(any(signed_at(note, key) == 0 for key in nodes), "not signed by the node")
                 where = f"one of the records {signed} to {max(signed, n - 1)} of epoch {epoch}"
                 need(root_of(tree) == octets(root), "changed after it was signed")
                 where, signed, hub = f"line {number}", n, proven.get(epoch, "").partition(", ")[2]
-                times = [signed_at(note, key) for key in keys if keys[key] == HUB]
+                times = [signed_at(note, key) for key in given if key[2][0] == HUB]
                 for at in filter(None, times):
                     hub = f"{n} cosigned at {at}"
                 proven[epoch] = f"epoch {epoch}: {n} records signed, {hub}"
-            elif name != "key":
-                need(name == "end" and fields[name] == total, "records are missing")
-                is_over = True
+            else:
+                need(fields[name] == total, "records are missing")
+                is_over, dropped = True, fields.get("dropped", {})
         where = "the file"
         need(is_over, "cut short")
+        for of, seq in unsaid(bare, said):
+            where = f"record {seq} of epoch {of}"
+            need(seq < dropped.get(str(of), 0), "only its leaf is left, and no record says why")
     except InvalidSignature:
         return f"{where}: a bad signature", [*proven.values()]
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration, NameError) as error:
         return f"{where}: {error}", [*proven.values()]
+    if bare:
+        proven[epoch + 1] = f"{len(bare)} records are leaves only, as the log says; but for"
+        proven[epoch + 1] += f" {len(unsaid(bare, said))}, as whoever wrote the file says"
     return "", [*proven.values()]
 
 

@@ -493,7 +493,7 @@ async def _ledger(node: Node, arguments: Arguments, report: Report) -> object:
         "cosigned": None
         if cosigned is None
         else {"epoch": cosigned["epoch"], "size": cosigned["size"], "kept_at": cosigned["kept_at"]},
-        "keys": [str(node.signing.key), *([] if trust is None else [trust.cosigner])],
+        "keys": [*map(str, node.signing.known_keys), *([] if trust is None else [trust.cosigner])],
     }
 
 

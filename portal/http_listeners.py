@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from portal.errors import UserError
+from portal.http_connections import GuardedConnection
 from portal.setting_values import Listen
 
 
@@ -43,7 +44,7 @@ async def serve(
     """
     config = uvicorn.Config(
         application,  # type: ignore[arg-type]  # Starlette is an ASGI application
-        http="httptools",
+        http=GuardedConnection,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -12,7 +12,7 @@ from portal.domain import ledger, ledger_file, merkle, note
 from portal.domain.merkle import Frontier
 from portal.errors import UserError
 from portal.ledger import Ledger
-from portal.store.db import Row
+from portal.store.db import DatabaseError, Row
 
 PAGE = 2_000
 """Records read at once: a few hundred kB."""
@@ -29,8 +29,27 @@ async def write(
     """Write all epochs of this box to `target`, which must not exist.
 
     `hub_keys`: lines of the keys by which the hub cosigns. Returns {"node", "records", "epochs"}.
-    Raises UserError when the node has no records yet, OSError when the file cannot be written.
+    Raises UserError when the node has no records yet or its tables make no sense, OSError when the
+    file cannot be written.
     """
+    try:
+        # What old age takes meanwhile would be missing in the file without a word.
+        async with log.store.pruning:
+            return await _write(log, target, hub_keys, with_personal, report)
+    except (DatabaseError, LookupError, TypeError, ValueError) as error:
+        raise UserError(
+            f"The ledger in the database is damaged ({error}); nothing of it can be proven from"
+            " here. The hub has what was sent to it."
+        ) from error
+
+
+async def _write(
+    log: Ledger,
+    target: Path,
+    hub_keys: Collection[str],
+    with_personal: bool,
+    report: Callable[[int, int], None],
+) -> dict[str, object]:
     node = log.keys.node_id
     # What is appended from here on waits for the next export.
     epochs = [row for row in log.store.epochs() if row["node"] == node and row["size"]]
@@ -44,7 +63,7 @@ async def write(
     }
     with target.open("x", encoding="utf-8", newline="\n") as file:
         file.write(ledger_file.head_line(node, has_personal=with_personal))
-        for key in dict.fromkeys((str(log.keys.key), *hub_keys)):
+        for key in dict.fromkeys((*map(str, log.keys.known_keys), *hub_keys)):
             file.write(ledger_file.key_line(note.parse_key(key)))
         for row, end in zip(epochs, ends, strict=True):
             epoch = row["epoch"]
@@ -62,6 +81,10 @@ async def write(
                 report(done + min(first + PAGE, end), total)
             done += end
             file.write(ledger_file.checkpoint_line(last))
+            for beyond in sorted(size for of, size in cosigned if of == epoch):
+                if beyond > row["size"]:
+                    # Cosigned over records that are no longer here: the verifier says so.
+                    file.write(ledger_file.checkpoint_line(cosigned[epoch, beyond]))
         file.write(ledger_file.end_line(total))
     return {"node": node, "records": total, "epochs": len(epochs)}
 

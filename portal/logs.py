@@ -17,5 +17,6 @@ def start(level: int) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_IsoFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.basicConfig(level=level, handlers=[handler])
-    # The web server's starts and stops are in our own lines.
-    logging.getLogger("uvicorn").setLevel(max(level, logging.WARNING))
+    # The web server's starts and stops are in our own lines, and its warnings are of what any phone
+    # can send at will.
+    logging.getLogger("uvicorn").setLevel(max(level, logging.ERROR))

@@ -8,7 +8,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -16,9 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.ports import free_port
+
 PROGRAMS = Path("/usr/lib/postgresql")
 _USER = "postgres"
-_START_WITHIN_S = 60.0
+_START_WITHIN_S = 120.0
 _MEMORY = Path("/dev/shm")
 _ENOUGH_OCTETS = 2_000_000_000
 
@@ -62,9 +63,19 @@ def running(*, on_disk: bool = False) -> Iterator[str]:
             user=user,
             cwd=directory,
         )
-        more = [] if on_disk else ["-c", "fsync=off"]
-        server, port = _start(bin_directory, cluster, more, user, log)
+        port = free_port()
+        with log.open("wb") as output:
+            server = subprocess.Popen(
+                [str(bin_directory / "postgres"), "-D", str(cluster), "-p", str(port)]
+                + ["-k", str(directory), "-c", "listen_addresses=127.0.0.1"]
+                + ["-c", "logging_collector=off", "-c", f"fsync={'on' if on_disk else 'off'}"],
+                stdout=output,
+                stderr=output,
+                user=user,
+                cwd=directory,
+            )
         try:
+            _wait(bin_directory, port, server, log)
             yield f"postgresql://hub@127.0.0.1:{port}/postgres"
         finally:
             # SIGQUIT: it leaves at once, without writing down what nobody will read.
@@ -78,49 +89,15 @@ def running(*, on_disk: bool = False) -> Iterator[str]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _start(
-    bin_directory: Path, cluster: Path, more: list[str], user: str | None, log: Path
-) -> "tuple[subprocess.Popen[bytes], int]":
-    """A server that answers, and its port; another port when somebody takes the first."""
+def _wait(bin_directory: Path, port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
     deadline = time.monotonic() + _START_WITHIN_S
-    while True:
-        port = _free_port()
-        with log.open("wb") as output:
-            server = subprocess.Popen(
-                [str(bin_directory / "postgres"), "-D", str(cluster), "-p", str(port)]
-                + ["-k", str(cluster.parent), "-c", "listen_addresses=127.0.0.1"]
-                + ["-c", "logging_collector=off", *more],
-                stdout=output,
-                stderr=output,
-                user=user,
-                cwd=cluster.parent,
-            )
-        if _answers(bin_directory, port, server, deadline):
-            return server, port
-        text = log.read_text(errors="replace")
-        assert "Address already in use" in text and time.monotonic() < deadline, text
-
-
-def _answers(
-    bin_directory: Path, port: int, server: "subprocess.Popen[bytes]", deadline: float
-) -> bool:
-    """Whether it answers; False when it ends, or at `deadline`, which ends it."""
     ready = [str(bin_directory / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
     while subprocess.run(ready, check=False).returncode:
-        if time.monotonic() > deadline:
-            server.kill()
-        if server.poll() is not None:
-            return False
+        assert server.poll() is None, log.read_text(errors="replace")
+        assert time.monotonic() < deadline, log.read_text(errors="replace")
         time.sleep(0.05)
-    return server.poll() is None
 
 
 def _has_room(place: Path) -> bool:
     """Whether a cluster with some databases fits; containers often have only 64 MB there."""
     return place.is_dir() and shutil.disk_usage(place).free > _ENOUGH_OCTETS
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

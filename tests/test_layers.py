@@ -104,6 +104,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "portal.desk_listeners",
         "portal.directories",
         "portal.followed",
+        "portal.http_connections",
         "portal.http_listeners",
         "portal.hub_process",
         "portal.hub_process.*",

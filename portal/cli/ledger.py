@@ -201,6 +201,7 @@ def _shown(found: Any) -> dict[str, Any]:
         "keys": "given" if found.are_keys_given else "from the file",
         "cosigned_by": found.hub_names,
         "pruned": found.pruned,
+        "dropped": found.dropped,
         "personal": {"opened": found.opened, "closed": found.closed},
         "sites": [
             {"number": number, "code": found.sites.get(number), **asdict(sums)}
@@ -221,8 +222,13 @@ def _text(found: dict[str, Any]) -> str:
     )
     if found["pruned"]:
         lines.append(
-            f"{plural(found['pruned'], 'record')} were removed by age; their places are proven,"
-            " what they said is not in this file."
+            f"Only the leaf is left of {plural(found['pruned'], 'record')}, as records of this log"
+            " say; the places are proven, what they said is not in this file."
+        )
+    if found["dropped"]:
+        lines.append(
+            f"Only the leaf is left of {plural(found['dropped'], 'old record')} that whoever wrote"
+            " this file has removed; the places are proven, what they said is not in this file."
         )
     for site in found["sites"]:
         lines.append(

@@ -162,6 +162,12 @@ def node_key_name(node: str) -> str:
     return f"pesisir/node/{node}"
 
 
+def key_statement(node: str, old: bytes, new: bytes) -> bytes:
+    """Return what the old key signs when a box changes its signing key, for the hub and for the
+    KEY record; the new one signs the same for the hub."""
+    return b"pesisir new key 1\n" + node.encode() + b"\n" + old + new
+
+
 def hub_key_name(hub: str) -> str:
     """Return the name with which a hub signs and cosigns notes."""
     return f"pesisir/hub/{hub}"

@@ -27,8 +27,11 @@ _FIELDS = {
     "epoch": {"epoch"},
     "seq": {"seq", "leaf", "public", "c_loc", "salt", "personal"},
     "checkpoint": {"checkpoint"},
-    "end": {"end"},
+    "end": {"end", "dropped"},
 }
+_NUMBERS = {"version", "epoch", "seq", "end"}
+_Place = tuple[int, int]
+"""Epoch and seq of a record."""
 
 
 # --- writing ------------------------------------------------------------------------------------
@@ -76,9 +79,14 @@ def checkpoint_line(signed: str) -> str:
     return _line({"checkpoint": signed})
 
 
-def end_line(records: int) -> str:
-    """Return the last line: how many records stand above it."""
-    return _line({"end": records})
+def end_line(records: int, dropped: Mapping[int, int] | None = None) -> str:
+    """Return the last line: how many records stand above it.
+
+    `dropped`: epoch -> the record before which whoever writes has removed what is old enough, by a
+    rule of his own that is no record of this log. A node never has one: its log says what went.
+    """
+    told = {str(epoch): size for epoch, size in (dropped or {}).items() if size}
+    return _line({"end": records} | ({"dropped": told} if told else {}))
 
 
 def _line(fields: Mapping[str, Any]) -> str:
@@ -148,7 +156,9 @@ class Finding:
     node: str = ""
     epochs: list[Epoch] = field(default_factory=list)
     pruned: int = 0
-    """Records of which only the leaf is left."""
+    """Records of which only the leaf is left, and records of the log say that the rest went."""
+    dropped: int = 0
+    """The same, on the word of whoever wrote the file: a hub removes what is old enough."""
     opened: int = 0
     """Personal parts that are in the file and are the ones committed to."""
     closed: int = 0
@@ -208,6 +218,13 @@ class _Reader:
         self._believed: list[Key] = []
         self._hubs: list[Key] = []
         self._leaves: dict[int, list[bytes]] = {}
+        self._bare: list[_Place] = []
+        """Records without a body."""
+        self._erased: set[tuple[_Place, _Place, int]] = set()
+        """What ERASURE records say of bodies: first, last, how many."""
+        self._named: set[_Place] = set()
+        """Records that ERASURE records name one by one."""
+        self._dropped: dict[int, int] = {}
         self._frontier = merkle.Frontier()
         self._is_ended = False
 
@@ -236,12 +253,15 @@ class _Reader:
 
     def _fields(self, line: bytes) -> dict[str, Any]:
         try:
-            fields = json.loads(line)
+            fields = json.loads(line, object_pairs_hook=_each_once)
         except (ValueError, RecursionError):
             fields = None
         name = next(iter(fields), None) if isinstance(fields, dict) else None
         if name not in _FIELDS or not set(fields) <= _FIELDS[name]:
             raise self._wrong("is not a line of a ledger file; the file is damaged or another")
+        for number in _NUMBERS & fields.keys():
+            if type(fields[number]) is not int:
+                raise self._wrong(f"has {number} {fields[number]!r}; expected a whole number")
         return dict(fields)
 
     def _read_head(self, fields: dict[str, Any]) -> None:
@@ -252,8 +272,6 @@ class _Reader:
     def _read_key(self, fields: dict[str, Any]) -> None:
         if self.finding.epochs:
             raise self._wrong("brings a key after the records; expected it before")
-        if self._trusted is not None:
-            return
         try:
             self._keys.append(note.parse_key(str(fields["key"])))
         except NoteError as error:
@@ -265,17 +283,20 @@ class _Reader:
         else:
             self._choose_keys()
         number, before = fields["epoch"], self.finding.epochs[-1:]
-        if type(number) is not int or number < 0 or (before and number <= before[0].number):
+        if number < 0 or (before and number <= before[0].number):
             raise self._wrong(f"begins epoch {number!r}; expected a later one than before")
         self.finding.epochs.append(Epoch(number))
         self._frontier = merkle.Frontier()
         self._leaves[number] = []
 
     def _read_end(self, fields: dict[str, Any]) -> None:
-        if fields["end"] != self.finding.records:
-            raise self._wrong(
-                f"says {fields['end']!r} records; {self.finding.records} stand above it"
-            )
+        said, dropped = fields["end"], fields.get("dropped", {})
+        if said != self.finding.records:
+            raise self._wrong(f"says {said!r} records; {self.finding.records} stand above it")
+        if not isinstance(dropped, dict) or any(type(each) is not int for each in dropped.values()):
+            raise self._wrong(f"says {dropped!r} of what was removed; expected epochs and numbers")
+        for epoch in self.finding.epochs:
+            self._dropped[epoch.number] = dropped.get(str(epoch.number), 0)
         self._is_ended = True
 
     # -- records ------------------------------------------------------------------------------
@@ -283,7 +304,7 @@ class _Reader:
     def _read_record(self, fields: dict[str, Any]) -> None:
         epoch = self._epoch()
         seq, said = epoch.records, fields["seq"]
-        if type(said) is not int or said != seq:
+        if said != seq:
             raise self._wrong_record(
                 seq, f"is missing or out of order; the file has record {said!r} in its place"
             )
@@ -295,7 +316,7 @@ class _Reader:
         elif len(leaf) != merkle.HASH_OCTETS:
             raise self._wrong_record(seq, f"has a leaf of {len(leaf)} octets; expected 32")
         else:
-            self.finding.pruned += 1
+            self._bare.append((epoch.number, seq))
         self._frontier.append(leaf)
         self._leaves[epoch.number].append(leaf)
         epoch.records += 1
@@ -347,6 +368,53 @@ class _Reader:
             number, code = payload.get("number"), payload.get("code")
             if payload.get("what") == "site" and type(number) is int and isinstance(code, str):
                 self.finding.sites[number] = code
+        elif record.kind == Kind.KEY and isinstance(payload, Mapping):
+            self._read_new_key(payload)
+        elif record.kind == Kind.ERASURE and isinstance(payload, Mapping):
+            self._read_erasure(payload)
+
+    def _read_new_key(self, payload: Mapping[str, Any]) -> None:
+        """With the keys of the file, one is believed that one believed has handed over to."""
+        if self._trusted is not None:
+            return
+        try:
+            old, new = (note.parse_key(str(payload.get(name))) for name in ("old", "new"))
+            signature = bytes.fromhex(str(payload.get("signature")))
+        except ValueError:
+            return
+        statement = ledger.key_statement(self.finding.node, old.public, new.public)
+        is_ours = new.name == old.name and new.algorithm == old.algorithm and old in self._believed
+        if is_ours and self._verify(old.public, signature, statement):
+            self._believed.append(new)
+            self._keys.append(new)
+
+    def _read_erasure(self, payload: Mapping[str, Any]) -> None:
+        first, last = _place(payload.get("first")), _place(payload.get("last"))
+        count, named = payload.get("count"), payload.get("records")
+        if payload.get("what") == "bodies" and first and last and type(count) is int:
+            self._erased.add((first, last, count))
+        for place in map(_place, named if isinstance(named, list) else ()):
+            if place is not None:
+                self._named.add(place)
+
+    def _account_for_bare(self) -> None:
+        """Of each record without a body the log has to say that it went, and never of fewer."""
+        left = sum(count for _, _, count in self._erased)
+        for place in self._bare:
+            if place in self._named:
+                self.finding.pruned += 1
+            elif left and any(first <= place <= last for first, last, _ in self._erased):
+                left -= 1
+                self.finding.pruned += 1
+            elif place[1] < self._dropped.get(place[0], 0):
+                self.finding.dropped += 1
+            else:
+                raise _Wrong(
+                    Problem(
+                        "has only its leaf left, and no record says that the rest was removed",
+                        *(place[0], place[1], place[1]),
+                    )
+                )
 
     def _check_parent(self, parent: object) -> None:
         """An epoch goes on from what the hub saw last; where that is in the file, it has to fit."""
@@ -410,6 +478,7 @@ class _Reader:
                 f"is missing or too many: a checkpoint over {checkpoint.size} records stands behind"
                 f" {epoch.records}",
             )
+        self._check_names(signed)
         if not any(note.is_signed(signed, key, self._verify) for key in self._believed):
             raise self._wrong(f"is a checkpoint that node {self.finding.node} has not signed")
         if checkpoint.root != self._frontier.root():
@@ -422,6 +491,17 @@ class _Reader:
             )
         epoch.signed = checkpoint.size
         self._read_cosignatures(epoch, signed)
+
+    def _check_names(self, signed: note.Note) -> None:
+        """Others may sign a note too; but name and id of a key that is known belong together."""
+        known = {(key.name, key.key_id) for key in (*self._keys, *(self._trusted or ()))}
+        for one in signed.signatures:
+            is_half_known = any(one.name == name or one.key_id == key for name, key in known)
+            if is_half_known and (one.name, one.key_id) not in known:
+                raise self._wrong(
+                    f"has a signature of {one.name} with the key id {one.key_id.hex()};"
+                    " no such key is known"
+                )
 
     def _read_cosignatures(self, epoch: Epoch, signed: note.Note) -> None:
         for key in self._hubs:
@@ -454,6 +534,7 @@ class _Reader:
         self._finish_epoch()
         if not self._is_ended:
             raise _Wrong(Problem("it is cut short: its last line is missing"))
+        self._account_for_bare()
 
     def _epoch(self) -> Epoch:
         if not self.finding.epochs:
@@ -461,13 +542,33 @@ class _Reader:
         return self.finding.epochs[-1]
 
     def _octets(self, fields: dict[str, Any], name: str, seq: int) -> bytes:
+        text = str(fields.get(name))
         try:
-            return b64decode(str(fields.get(name)), validate=True)
+            octets = b64decode(text, validate=True)
         except ValueError:
             raise self._wrong_record(seq, f"has no readable {name}") from None
+        if _text(octets) != text:
+            raise self._wrong_record(seq, f"has its {name} not in base64's one spelling")
+        return octets
 
     def _wrong(self, what: str) -> _Wrong:
         return _Wrong(Problem(what, line=self.line))
 
     def _wrong_record(self, seq: int, what: str) -> _Wrong:
         return _Wrong(Problem(what, self._epoch().number, seq, seq, self.line))
+
+
+def _each_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; ValueError where a field stands twice, of which readers take either."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError("a field stands twice")
+    return fields
+
+
+def _place(value: object) -> _Place | None:
+    """[epoch, seq] of an ERASURE record; None for anything else."""
+    match value:
+        case [int(epoch), int(seq)]:
+            return (epoch, seq)
+    return None

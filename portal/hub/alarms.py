@@ -50,8 +50,10 @@ class Alarms:
         evidence: Sequence[Evidence],
         now: int,
     ) -> None:
-        """Raise an alarm in the caller's transaction; the same `key` again is the same alarm."""
-        if await self.store.how_many(transaction, node_id, kind) >= MOST_OF_A_KIND:
+        """Raise an alarm in the caller's transaction; the same `key` again is the same alarm, which
+        stands again if somebody had ended it."""
+        others = await self.store.how_many(transaction, node_id, kind, key)
+        if others >= MOST_OF_A_KIND:
             key, evidence = THE_REST, ()
         await self.store.raise_alarm(transaction, node_id, kind, key, detail, evidence, now)
 

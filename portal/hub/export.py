@@ -51,7 +51,10 @@ class LedgerExport:
             for head in heads:
                 await self._write_epoch(file, head, checkpoints)
             total = sum(head.size for head in heads)
-            file.write(ledger_file.end_line(total))
+            # Read after the records: retention goes on meanwhile.
+            now = await self._ledger.heads(database, node_id)
+            dropped = {head.epoch: head.pruned_size for head in now}
+            file.write(ledger_file.end_line(total, dropped))
         return total
 
     async def _write_epoch(self, file: TextIO, head: HubHead, checkpoints: Sequence[Row]) -> None:
@@ -72,3 +75,6 @@ class LedgerExport:
                     file.write(ledger_file.record_line(seq, pruned[seq], None, None))
                 if seq + 1 in notes:
                     file.write(ledger_file.checkpoint_line(notes[seq + 1]))
+        for size in sorted(size for size in notes if size > head.size):
+            # Cosigned over records that are no longer here: the verifier says so.
+            file.write(ledger_file.checkpoint_line(notes[size]))

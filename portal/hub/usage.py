@@ -310,6 +310,7 @@ def told_name(
     what, number = payload.get("what"), payload.get("number")
     if not isinstance(what, str) or not isinstance(number, int) or number < 0:
         return None
+    what = _text(what)
     before = names.get((what, number), ("", "", ""))
     name, code, zone = (
         _text(payload.get(key, old))

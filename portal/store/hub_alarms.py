@@ -32,11 +32,13 @@ class AlarmStore:
         evidence: Sequence[Evidence],
         now: int,
     ) -> None:
-        """Raise an alarm, or count one more of it; the evidence of the first time stays."""
+        """Raise an alarm, or count one more of it and let it stand again; the evidence of the first
+        time stays."""
         await transaction.run(
             "INSERT INTO alarm (node_id, kind, alarm_key, first_at, last_at, count, detail)"
             " VALUES (?, ?, ?, ?, ?, 1, ?) ON CONFLICT (node_id, kind, alarm_key) DO UPDATE SET"
-            " last_at = excluded.last_at, count = alarm.count + 1",
+            " last_at = excluded.last_at, count = alarm.count + 1,"
+            " ended_at = NULL, ended_by = NULL, reason = NULL",
             (node_id, kind, key, now, now, detail),
         )
         await transaction.run_many(
@@ -46,29 +48,30 @@ class AlarmStore:
             [(node_id, kind, key, each.side, each.what, each.octets, now) for each in evidence],
         )
 
-    async def how_many(self, reading: Reading, node_id: str, kind: str) -> int:
-        """How many alarms of a kind there are about a node."""
+    async def how_many(self, reading: Reading, node_id: str, kind: str, key: str) -> int:
+        """How many alarms of a kind there are about a node, when this one is another; else 0."""
         row = await reading.one(
-            "SELECT COUNT(*) AS n FROM alarm WHERE node_id = ? AND kind = ?", (node_id, kind)
+            "SELECT COUNT(*) AS n, MAX(CASE WHEN alarm_key = ? THEN 1 ELSE 0 END) AS is_known"
+            " FROM alarm WHERE node_id = ? AND kind = ?",
+            (key, node_id, kind),
         )
-        return 0 if row is None else int(row["n"])
+        return 0 if row is None or row["is_known"] else int(row["n"])
 
     async def end(
         self,
         transaction: HubTransaction,
         node_id: str,
         kind: str,
-        key: str | None,
+        key: str,
         by: str,
         reason: str,
         now: int,
     ) -> int:
-        """End alarms of a kind (`key` None: all of them) that are going on; how many that were."""
+        """End an alarm, if it is going on; how many that were."""
         return await transaction.run(
             "UPDATE alarm SET ended_at = ?, ended_by = ?, reason = ?"
-            " WHERE node_id = ? AND kind = ? AND ended_at IS NULL"
-            " AND (alarm_key = ? OR CAST(? AS TEXT) IS NULL)",
-            (now, by, reason, node_id, kind, key or "", key),
+            " WHERE node_id = ? AND kind = ? AND alarm_key = ? AND ended_at IS NULL",
+            (now, by, reason, node_id, kind, key),
         )
 
     async def going_on(self) -> list[Row]:

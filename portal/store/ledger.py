@@ -5,6 +5,7 @@ transaction is alone on the writer (`Database.recorded_by`), and taken back when
 committed. Every statement stands next to the function that runs it.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -137,6 +138,8 @@ class LedgerStore:
         random_octets: Callable[[int], bytes],
     ):
         self._database = database
+        self.pruning = asyncio.Lock()
+        """Held while bodies are dropped, and by whoever must see all or none of that."""
         self._stamp = stamp
         self._random_octets = random_octets
         self._next: Head | None = None
@@ -410,6 +413,10 @@ class LedgerStore:
     async def prune(self, rule: Rule, step: int, *, has_hub: bool) -> int:
         """Drop the bodies of at most `step` usage and health records, of which the hash stays;
         return of how many. With a hub only what is in its own backup."""
+        async with self.pruning:
+            return await self._prune(rule, step, has_hub)
+
+    async def _prune(self, rule: Rule, step: int, has_hub: bool) -> int:
         marks = ", ".join("?" * len(PRUNED))
         rows = await self._database.all_slowly(
             "SELECT r.epoch, r.seq FROM ledger AS r"

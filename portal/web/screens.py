@@ -151,6 +151,7 @@ class Screens:
             gauges=lines,
             end=end,
             warning=None if known is None else warning(t, known.status),
+            is_slow=known is not None and known.status.is_throttled,
             status_href=self._reception.href(visit, "/status"),
         )
 
@@ -161,6 +162,9 @@ class Screens:
         stopped = self.trouble_of(visit, status)
         is_online = status.open_sessions > 0
         kind, text = "low", t("status.offline")
+        next_step = None if is_online or stopped is None else stopped.next
+        if not is_online and status.is_throttled:
+            next_step = t("status.slow_next")
         if is_online and status.is_throttled:
             text = t("status.slow")
         elif is_online:
@@ -175,7 +179,7 @@ class Screens:
             site=site,
             state_kind=kind,
             state_text=text,
-            next_step=stopped.next if stopped is not None and not is_online else None,
+            next_step=next_step,
             error=error,
             warning=warning(t, status),
             gauges=gauges(t, status, now=visit.now, zone=zone),

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.e2e.chromium import CHROMIUM
 from tests.e2e.cli_node import make
@@ -16,6 +16,7 @@ from tests.e2e.command import RunningNode, pesisir
 def chromium() -> Iterator[Browser]:
     """One Chromium for the tests of a module."""
     assert CHROMIUM is not None, "CI=true and no Chromium: install the Debian package chromium"
+    expect.set_options(timeout=30_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM,

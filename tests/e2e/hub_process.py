@@ -1,17 +1,11 @@
 """A hub for tests: its directory made by the real command, its process beside the test's."""
 
-import socket
 import subprocess
 from pathlib import Path
 from typing import Self
 
 from tests.e2e.command import PROGRAM, environment, pesisir
-
-
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+from tests.ports import free_port
 
 
 class RunningHub:

@@ -221,3 +221,49 @@ def test_a_row_changed_with_its_leaf_does_not_fit_the_tree(
     )
     database.commit()
     assert wrong(copy, keys).startswith("one of the records 0 to ")
+
+
+def test_a_body_taken_out_by_hand_is_named(
+    tampered: tuple[Path, sqlite3.Connection], keys: Path
+) -> None:
+    """What old age takes out is said in the log; this is not."""
+    copy, database = tampered
+    seq = first_session(database)
+    database.execute(
+        "UPDATE ledger SET public = NULL, c_loc = NULL, salt = NULL, personal = NULL WHERE seq = ?",
+        (seq,),
+    )
+    database.commit()
+    assert wrong(copy, keys) == f"record {seq} of epoch 0"
+
+
+def test_a_tail_cut_off_with_its_tree_is_named_where_it_was_cosigned(
+    tampered: tuple[Path, sqlite3.Connection], keys: Path
+) -> None:
+    from portal import signing
+    from portal.domain import ledger, merkle, note
+
+    copy, database = tampered
+    own = signing.SigningKeys.read(copy)
+    leaves = [leaf for (leaf,) in database.execute("SELECT leaf FROM ledger ORDER BY seq")]
+    head = note.Checkpoint(ledger.origin(own.node_id, 0), len(leaves), merkle.root(leaves))
+    text = note.checkpoint_text(head)
+    signed = note.format_note(text, (note.sign_note(text, own.key, own.sign),))
+    database.execute("INSERT INTO checkpoint VALUES (0, ?, ?, 1)", (len(leaves), signed))
+    left = len(leaves) - 2
+    frontier = merkle.Frontier()
+    frontier.extend(leaves[:left])
+    database.execute("DELETE FROM ledger WHERE seq >= ?", (left,))
+    database.execute("UPDATE ledger_epoch SET size = ?, frontier = ?", (left, frontier.to_octets()))
+    database.commit()
+    assert wrong(copy, keys) == f"record {left} of epoch 0"
+
+
+def test_a_damaged_ledger_is_one_sentence(tampered: tuple[Path, sqlite3.Connection]) -> None:
+    copy, database = tampered
+    database.execute("DROP TABLE ledger")
+    database.commit()
+    outcome = pesisir("--dir", copy, "ledger", "export", copy / "damaged.ledger")
+    assert outcome.status == 1
+    assert "fault of the program" not in outcome.err
+    assert outcome.err.count("\n") == 1, outcome.err

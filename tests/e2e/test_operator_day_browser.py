@@ -7,6 +7,7 @@ every page is photographed for people to look at.
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -193,9 +194,11 @@ def test_a_refusal_and_silence_look_like_what_they_are(
         if answer is None:
             expect(page.locator("#outcome")).to_contain_text("Menunggu jawaban")
             wrong += look_at(page, "outcome-waiting")
-        page.wait_for_timeout(1_200)
-        page.get_by_role("link", name="Perbarui").click()
-        expect(page.locator("#outcome")).to_contain_text(words)
+        deadline = time.monotonic() + 60
+        while words not in page.locator("#outcome").inner_text():
+            assert time.monotonic() < deadline, page.locator("#outcome").inner_text()
+            page.wait_for_timeout(200)
+            page.get_by_role("link", name="Perbarui").click()
         wrong += look_at(page, f"outcome-{answer}")
     gateway.answer, gateway.error_cause = "ack", None
     page.context.close()
@@ -220,7 +223,7 @@ def test_with_scripts_the_outcome_comes_by_itself_and_the_asking_ends(
     gateway.end(f"{120 + 16:04x}", octets=5_000_000, cause=6)
     expect(page.locator("#outcome")).to_contain_text("Sudah putus", timeout=30_000)
     fetched = asked.count("fetch")
-    assert 1 <= fetched <= 5
+    assert 1 <= fetched <= 20
     page.wait_for_timeout(3_500)
     assert asked.count("fetch") == fetched, "after the end nothing is asked any more"
     assert complaints == [], "the Content-Security-Policy is in the way"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from portal import gateway_config
+from tests.ports import free_port
 from tests.unit.gateway_place import NAME, Place, lines_of, opened_place
 from tests.unit.router_grammar import chilli
 from tests.unit.test_hotspot_lint import tool
@@ -136,16 +137,10 @@ def ask(port: int, name: str) -> tuple[int, list[str]]:
     return answer[3] & 15, [".".join(map(str, one)) for one in found]
 
 
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 def test_the_phones_name_server_answers_with_the_link_down(place: Place, tmp_path: Path) -> None:
     """The real dnsmasq with the generated file, and the generated watch with a dead resolver."""
     files = place.files("coova", level="level 1")
-    hosts, port = tmp_path / "probes", free_port()
+    hosts, port = tmp_path / "probes", free_port(socket.SOCK_DGRAM)
     conf = files["coova-dnsmasq.conf"].replace("/run/pesisir-probes", str(hosts))
     guests = place.admin.guest_net(place.gateway("coova")).rpartition(".")[0] + ".1"
     assert f"listen-address={guests}\n" in conf

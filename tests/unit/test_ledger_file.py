@@ -115,7 +115,7 @@ def test_the_auditors_program_says_what_is_proven(tmp_path: Path) -> None:
 
 def test_the_auditors_program_is_one_page_and_stands_alone() -> None:
     text = PROGRAM.read_text(encoding="utf-8")
-    assert text.count("\n") < 140
+    assert text.count("\n") < 210
     assert "portal" not in text
 
 
@@ -124,15 +124,75 @@ def test_personal_parts_are_opened_and_counted() -> None:
     assert (found.problem, found.opened, found.closed) == (None, 29, 0)
 
 
-def test_pruned_bodies_leave_the_tree_whole() -> None:
+def pruned(said: dict[str, Any] | None, *, dropped: int = 0) -> list[bytes]:
+    """Four of eight sessions without a body, and what the log says of that."""
     log = Written()
     log.begin()
     for n in range(1, 9):
         log.session(n, is_pruned=n < 5)
+    if said is not None:
+        log.append(Kind.ERASURE, {"rule": "session_months=13", "before": 1, **said})
     log.sign(is_cosigned=True)
-    found = check(log.end())
-    assert (found.problem, found.records, found.pruned) == (None, 9, 4)
-    assert agreed(log.end()) == ""
+    last = ledger_file.end_line(log.total, {0: dropped}).encode()
+    return [*log.end()[:-1], last]
+
+
+BODIES = {"what": "bodies", "count": 4, "first": [0, 1], "last": [0, 4]}
+
+
+def test_pruned_bodies_leave_the_tree_whole_where_the_log_says_so() -> None:
+    for lines in (
+        pruned(BODIES),
+        pruned({"what": "person", "count": 4, "records": [[0, n] for n in range(1, 5)]}),
+        pruned({**BODIES, "count": 3, "first": [0, 2], "records": [[0, 1]]}),
+    ):
+        found = check(lines)
+        assert (found.problem, found.records, found.pruned, found.dropped) == (None, 10, 4, 0)
+        assert agreed(lines) == ""
+
+
+def test_a_body_that_is_missing_without_a_word_is_wrong() -> None:
+    assert agreed(pruned(None)) == "record 1 of epoch 0"
+    assert agreed(pruned({**BODIES, "first": [0, 2]})) == "record 1 of epoch 0"
+    assert agreed(pruned({**BODIES, "last": [0, 3]})) == "record 4 of epoch 0"
+    assert agreed(pruned({**BODIES, "count": 3})) == "record 4 of epoch 0"
+    assert agreed(pruned({**BODIES, "what": "phones"})) == "record 1 of epoch 0"
+    named = {"what": "person", "count": 4, "records": [[0, 1], [0, 2], [1, 3], [0, 4]]}
+    assert agreed(pruned(named)) == "record 3 of epoch 0"
+
+
+def test_what_a_hub_has_removed_by_age_is_counted_apart() -> None:
+    found = check(pruned(None, dropped=5))
+    assert (found.problem, found.pruned, found.dropped) == (None, 0, 4)
+    assert agreed(pruned(None, dropped=5)) == ""
+    assert agreed(pruned(None, dropped=4)) == "record 4 of epoch 0"
+
+
+def changed_key(signer: Signer) -> list[bytes]:
+    """A log whose node signs with another key from its third record on; `signer` hands over."""
+    fresh = Signer(4)
+    fresh.node, fresh.key = NODE.node, note.Key(NODE.key.name, note.ED25519, fresh.key.public)
+    log = Written()
+    log.begin()
+    log.sign()
+    statement = ledger.key_statement(NODE.node, NODE.key.public, fresh.key.public)
+    handed = {
+        "old": str(NODE.key),
+        "new": str(fresh.key),
+        "signature": signer.sign(statement).hex(),
+    }
+    log.append(Kind.KEY, handed)
+    log.node = fresh
+    log.session(1)
+    log.sign(is_cosigned=True)
+    log.lines.insert(1, ledger_file.key_line(fresh.key))
+    return list(log.end())
+
+
+def test_a_key_is_believed_that_an_older_one_handed_over_to() -> None:
+    assert check(changed_key(NODE), None).problem is None
+    wrong = check(changed_key(STRANGER), None).problem
+    assert wrong is not None and "has not signed" in wrong.what
 
 
 def test_the_keys_of_the_file_are_taken_where_the_reader_has_none() -> None:
@@ -311,6 +371,47 @@ def test_another_person_than_the_one_committed_to_is_named() -> None:
     fields["personal"] = fields["personal"].replace("A001-11", "A001-12")
     lines[at] = spelled(fields)
     assert agreed(lines) == "record 12 of epoch 0"
+
+
+def flipped(lines: Sequence[bytes], at: int, octet: int, bit: int) -> list[bytes]:
+    line = bytearray(lines[at])
+    line[octet] ^= 1 << bit
+    return [*lines[:at], bytes(line), *lines[at + 1 :]]
+
+
+def test_no_octet_of_a_line_can_be_another() -> None:
+    lines = two_epochs(has_personal=True)
+    kinds = {next(iter(fields_of(line))): at for at, line in enumerate(lines)}
+    rng = random.Random(20261201)
+    for name, at in kinds.items():
+        head = lines[at].index(b'"has_personal"') if name == "format" else len(lines[at]) - 1
+        for octet in rng.sample(range(head), min(head, 60)):
+            other = flipped(lines, at, octet, rng.randrange(8))
+            if name == "format" and check(other).problem is None:
+                continue
+            assert agreed(other) != "", (name, octet, other[at])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda line: line.replace(b'{"seq":3,', b'{"seq":3,"seq":3,'),
+        lambda line: line.replace(b'{"seq":3,', b'{"seq":3.0,'),
+        lambda line: line.replace(b'{"seq":3,', b'{"seq":3,"end":7,'),
+    ],
+)
+def test_a_line_has_its_own_fields_each_once(change: Any) -> None:
+    lines = list(two_epochs())
+    at = next(at for at, line in enumerate(lines) if line.startswith(b'{"seq":3,'))
+    lines[at] = change(lines[at])
+    assert agreed(lines) != ""
+
+
+def test_a_signature_under_half_a_known_name_is_wrong() -> None:
+    lines = list(two_epochs())
+    at = max(n for n, line in enumerate(lines) if line.startswith(b'{"checkpoint"'))
+    lines[at] = lines[at].replace(b"pesisir/hub/bahari", b"pesisir/hub/baharu")
+    assert agreed(lines) == f"line {at + 1}"
 
 
 def test_what_is_no_ledger_file_is_refused() -> None:

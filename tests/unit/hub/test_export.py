@@ -68,7 +68,7 @@ def test_the_hubs_file_is_good_after_retention(tell: Tell, tmp_path: Path) -> No
         assert await place.hub.tidy() == 3
         found = await verified(place, node, tmp_path)
         assert found.problem is None
-        assert (found.records, found.pruned) == (6, 3)
+        assert (found.records, found.pruned, found.dropped) == (6, 0, 3)
 
     tell(story)
 

@@ -21,6 +21,7 @@ from radius.packet import (
     integer_attribute,
 )
 from radius.server import MAX_SOURCES, Client, Exchange, Server
+from tests.ports import free_port
 from tests.unit.radius.rig import (
     SECRET,
     Desk,
@@ -96,9 +97,7 @@ def test_an_address_of_another_machine_is_one_plain_sentence() -> None:
 def test_a_start_that_fails_leaves_no_socket_open() -> None:
     with Rig() as rig:
         taken = rig.port(is_acct=True)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind(("127.0.0.1", 0))
-            free = probe.getsockname()[1]
+        free = free_port(socket.SOCK_DGRAM)
         with pytest.raises(OSError, match=f":{taken}: the port is already in use"):
             open_listeners([f"127.0.0.1:{free}"], [f"127.0.0.1:{taken}"])
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

@@ -173,9 +173,27 @@ def test_a_slow_card_says_so_and_until_when(place: Village, gateway: PracticeGat
     phone = gateway.phones[0]
     place.do(gateway.download(phone, 20_000_000))
     assert phone.session is None
+    over = Browser().click(status, "Perbarui")
+    assert "Kartu masih bisa dipakai, tetapi internet lambat." in over.text
     assert place.do(gateway.connect(phone)), "its gateway asks again, and the card goes on slowly"
     again = Browser().click(status, "Perbarui")
+    assert "Kuota cepat habis, internet jadi lambat" in again.text
+    assert "masih bisa dipakai" not in again.text
     assert "Habis" in again.text and "Penuh lagi besok pukul 00.00 WITA." in plain(again.text)
+
+
+def test_who_logs_in_with_a_slow_card_is_told(place: Village, gateway: PracticeGateway) -> None:
+    place.set_profile("pelan", data_day="10MB", when_used_up="throttle:64k")
+    code, _ = place.issue("pelan")
+    browser, phone = Browser(), gateway.phones[1]
+    first = browser.submit(open_internet(browser, gateway, phone), kode=code)
+    assert "lambat" not in first.text
+    place.do(gateway.download(phone, 20_000_000))
+    assert place.do(gateway.connect(phone))
+    place.do(gateway.logoff(phone))
+    again = browser.submit(open_internet(browser, gateway, phone), kode=code)
+    assert "Internet sudah menyala." in again.text
+    assert "Kuota cepat habis, internet jadi lambat." in again.text
 
 
 def test_while_the_link_is_down_pages_say_since_when_and_logins_work(tmp_path: Path) -> None:
