@@ -126,11 +126,7 @@ class Ingest:
         problem: RefusedError | None = None
         try:
             if newest is not None and newest.epoch > exchange.epoch and batch.end > head.size:
-                raise RefusedError(
-                    Problem.EPOCH,
-                    f"Epoch {exchange.epoch} is over: the hub knows epoch {newest.epoch}.",
-                    await self._logs.same(transaction, head, batch),
-                )
+                await self._logs.refuse_over(transaction, head, newest, batch, now)
             if await self._logs.is_behind(transaction, head, batch, now):
                 problem = RefusedError(
                     Problem.BEHIND,
