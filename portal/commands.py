@@ -19,7 +19,6 @@ from portal.admin import Gateway, Site
 from portal.audit import COMMAND_LINE
 from portal.control import Report
 from portal.domain import profile as profiles_domain
-from portal.domain.ledger import Kind
 from portal.domain.profile import Profile
 from portal.errors import UserError
 from portal.node import Node
@@ -112,8 +111,9 @@ async def _new_key(node: Node, arguments: Arguments, report: Report) -> object:
     fresh = await asyncio.to_thread(
         enrolment.change_key, node.directory, old, trust, os.urandom, proxy=arguments["proxy"]
     )
-    node.ledger.append(Kind.KEY, {"old": str(old.key), "new": str(fresh.key)})
     node.signing = node.ledger.keys = fresh
+    await node.hub.tell_key()
+    node.hub.sync.soon()
     return {"node": fresh.node_id, "key": str(fresh.key)}
 
 
@@ -276,6 +276,10 @@ async def _show_voucher(node: Node, arguments: Arguments, report: Report) -> obj
 async def _revoke_vouchers(node: Node, arguments: Arguments, report: Report) -> object:
     revoked = await node.vouchers.revoke(arguments["keys"], arguments["reason"])
     return [_with_zone(node, shown) for shown in revoked]
+
+
+async def _erase_voucher(node: Node, arguments: Arguments, report: Report) -> object:
+    return await node.vouchers.erase(arguments["key"], arguments["reason"])
 
 
 async def _replace_vouchers(node: Node, arguments: Arguments, report: Report) -> object:
@@ -534,6 +538,7 @@ TABLE: dict[str, Run] = {
     "sheet_words": _sheet_words,
     "show_voucher": _show_voucher,
     "revoke_vouchers": _revoke_vouchers,
+    "erase_voucher": _erase_voucher,
     "replace_vouchers": _replace_vouchers,
     "list_vouchers": _list_vouchers,
     "top_up_voucher": _top_up_voucher,

@@ -298,10 +298,10 @@ class HubService:
         )
 
     async def _look_after(self) -> None:
-        """Once a day what is over goes, and free room is given back."""
+        """Once a day, by the office's midnight, what is over goes and free room is given back."""
         day = -1
         while True:
-            today = self.hub.now() // 86_400
+            today = self.hub.office.today()
             if today != day:
                 try:
                     await self.hub.tidy()
@@ -337,7 +337,11 @@ class HubService:
             return None
         self._renew_own_certificate()
         return ServedCertificate(
-            http.tls_cert, http.tls_key, https_host(http.url), now=self.hub.now
+            http.tls_cert,
+            http.tls_key,
+            https_host(http.url),
+            now=self.hub.now,
+            keeps_sessions=True,
         )
 
     def _renew_own_certificate(self) -> None:

@@ -126,11 +126,7 @@ class Ingest:
         problem: RefusedError | None = None
         try:
             if newest is not None and newest.epoch > exchange.epoch and batch.end > head.size:
-                raise RefusedError(
-                    Problem.EPOCH,
-                    f"Epoch {exchange.epoch} is over: the hub knows epoch {newest.epoch}.",
-                    await self._logs.same(transaction, head, batch),
-                )
+                await self._logs.refuse_over(transaction, head, newest, batch, now)
             if await self._logs.is_behind(transaction, head, batch, now):
                 problem = RefusedError(
                     Problem.BEHIND,
@@ -146,8 +142,8 @@ class Ingest:
             )
         proof = None
         if problem is not None:
-            known = head.cosigned if newest is None else newest.cosigned
-            proof = known if problem.problem == Problem.EPOCH else (head.cosigned or known)
+            # A box goes on after the newest epoch, whichever of them it came with.
+            proof = head.cosigned if newest is None else newest.cosigned
         answer = Answer(
             head.size if problem is None or problem.size is None else problem.size,
             # A node that has it already, and asks for news only, does not pay for it again.

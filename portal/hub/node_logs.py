@@ -34,7 +34,29 @@ class NodeLogs:
         self._cosigner = cosigner
         self._epochs = Epochs(ledger, alarms, cosigner)
 
-    async def same(self, transaction: HubTransaction, head: HubHead, batch: Batch) -> int:
+    # --- an epoch that is over
+
+    async def refuse_over(
+        self, transaction: HubTransaction, head: HubHead, newest: HubHead, batch: Batch, now: int
+    ) -> None:
+        """Refuse new records of an epoch before the newest: an older disk, or a second box with a
+        copy of it, that goes on where another has gone on already."""
+        detail = f"Epoch {head.epoch} is over: the hub knows epoch {newest.epoch}."
+        evidence = [Evidence("node", "checkpoint", batch.seen.signed.encode())]
+        if newest.cosigned is not None:
+            evidence.append(Evidence("hub", "checkpoint", newest.cosigned.encode()))
+        await self._alarms.raise_alarm(
+            transaction,
+            head.node_id,
+            Alarm.ROLLED_BACK,
+            f"{head.epoch}/over",
+            f"{detail} An older disk was put back, or a copy of the box runs.",
+            evidence,
+            now,
+        )
+        raise RefusedError(Problem.EPOCH, detail, await self._same(transaction, head, batch))
+
+    async def _same(self, transaction: HubTransaction, head: HubHead, batch: Batch) -> int:
         """Up to where the batch has the records that the hub has."""
         end = min(head.size, batch.end)
         if end <= batch.first:

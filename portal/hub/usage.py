@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from portal.domain.ledger import DayTotal, Flag, Kind, LedgerError, Record, Usage, decode
 from portal.hub.alarms import Alarm, Alarms
-from portal.hub.forgetting import FORGOTTEN, forget, zone_of
+from portal.hub.forgetting import FORGOTTEN, forget_persons, zone_of
 from portal.hub.rollups import NOBODY_OPEN, Sums, Told, day_and_month, minutes_after, sums_of
 from portal.store.db.either import HubTransaction
 from portal.store.hub import HubStore
@@ -52,6 +52,7 @@ class UsageKeeper:
         told: list[Told] = []
         events: list[tuple[Any, ...]] = []
         day_totals: list[tuple[Any, ...]] = []
+        erased: set[tuple[int, int]] = set()
         for record in records:
             payload = record.payload
             if isinstance(payload, Usage):
@@ -75,12 +76,15 @@ class UsageKeeper:
                     changed = await self._name(transaction, head, payload, names, now)
                     zones.pop(changed, None)
                 elif record.kind == Kind.ERASURE:
-                    await self._erase(transaction, head, payload, zone)
+                    erased |= erased_places(payload)
         await self._store.add_sessions(transaction, [_row(node_id, each) for each in told])
         await self._store.add_day_totals(transaction, day_totals)
         await self._store.add_events(transaction, events)
         if told:
             await self._add(transaction, node_id, sums_of(told, zone))
+        if erased:
+            # Last, for what is erased may have come with this very batch.
+            await self._erase(transaction, head, erased, zone)
 
     async def _told(
         self,
@@ -92,16 +96,9 @@ class UsageKeeper:
         batch: Sequence[Told],
     ) -> Told:
         day, month = day_and_month(record.at, zone(record.site))
-        figures = (
-            min(usage.input_octets, MOST_OCTETS),
-            min(usage.output_octets, MOST_OCTETS),
-            min(usage.counted_s, MOST_S),
-        )
-        is_session = bool(usage.flags & Flag.FIRST)
+        figures, is_session = _figures(usage), bool(usage.flags & Flag.FIRST)
         if usage.flags & Flag.REPLAYED and head.parent_epoch is not None:
-            figures, is_session = await self._beyond(
-                transaction, head, record, usage, day, figures, is_session, batch
-            )
+            figures, is_session = await self._beyond(transaction, head, record, usage, day, batch)
         return Told(head.epoch, record, usage, day, month, is_session, *figures)
 
     async def _beyond(
@@ -111,14 +108,14 @@ class UsageKeeper:
         record: Record,
         usage: Usage,
         day: int,
-        figures: tuple[int, int, int],
-        is_session: bool,
         batch: Sequence[Told],
     ) -> tuple[tuple[int, int, int], bool]:
         """What a record that may tell something again tells beyond what the hub had heard.
 
-        The node forgot records after the parent checkpoint; of a session that is in both, the hub
-        counts the larger of the two stories.
+        The box forgot what it had told from `_known` on. Of what began at a gateway in one second
+        the hub counts the larger of the two stories. A pseudonym tells no session apart here: it
+        is another after the month's end, and after a disk that had forgotten it. So several
+        sessions of one second are one story, and never count for more than they were.
         """
         started_at = record.at - usage.started_ago_s
         rows = await self._store.of_session(
@@ -128,29 +125,34 @@ class UsageKeeper:
             usage.gateway,
             started_at,
         )
-        since = (head.parent_epoch or 0, head.parent_size or 0)
-        forgotten = [row for row in rows if since <= (row["epoch"], row["seq"]) < (head.epoch, 0)]
-        same = [row for row in forgotten if bytes(row["pseudonym"]) == usage.pseudonym]
-        if not same and len({bytes(row["pseudonym"]) for row in forgotten}) == 1:
-            # The pseudonym itself was forgotten, and a new one made.
-            same = forgotten
-        if not same:
-            return figures, is_session
-        heard = tuple(
-            sum(int(row[name]) for row in same)
-            for name in ("input_octets", "output_octets", "counted_s")
-        )
-        again = [0, 0, 0]
-        for earlier in await self._earlier(transaction, head, rows, usage, started_at, batch):
-            for place, value in enumerate(earlier):
-                again[place] += value
-        new = tuple(
-            max(0, told + more - known) - max(0, told - known)
-            for told, more, known in zip(again, figures, heard, strict=True)
-        )
-        return (new[0], new[1], new[2]), False
+        since = await self._known(transaction, head)
+        heard = [0, 0, 0, 0]
+        for row in rows:
+            if since <= (row["epoch"], row["seq"]) < (head.epoch, 0):
+                _add_to(heard, row["input_octets"], row["output_octets"], row["counted_s"])
+                heard[3] += bool(row["flags"] & Flag.FIRST)
+        again = [0, 0, 0, 0]
+        for earlier in await self._again(transaction, head, rows, usage, started_at, batch):
+            _add_to(again, *_figures(earlier))
+            again[3] += bool(earlier.flags & Flag.FIRST)
+        told = (*_figures(usage), int(bool(usage.flags & Flag.FIRST)))
+        new = [
+            max(0, before + more - known) - max(0, before - known)
+            for before, more, known in zip(again, told, heard, strict=True)
+        ]
+        return (new[0], new[1], new[2]), bool(new[3])
 
-    async def _earlier(
+    async def _known(self, transaction: HubTransaction, head: HubHead) -> tuple[int, int]:
+        """(epoch, record) from which on the box has forgotten what it told before this epoch."""
+        parent = (head.parent_epoch or 0, head.parent_size or 0)
+        for row in await self._ledger.records(transaction, head.node_id, head.epoch, 0, 1):
+            opening = decode(bytes(row["public"])).payload
+            known = opening.get("known") if isinstance(opening, Mapping) else None
+            if isinstance(known, list) and [type(each) for each in known] == [int, int]:
+                return min(parent, (known[0], known[1]))
+        return parent
+
+    async def _again(
         self,
         transaction: HubTransaction,
         head: HubHead,
@@ -158,12 +160,12 @@ class UsageKeeper:
         usage: Usage,
         started_at: int,
         batch: Sequence[Told],
-    ) -> list[tuple[int, int, int]]:
-        """What this epoch has told of the session so far, as told."""
+    ) -> list[Usage]:
+        """What this epoch has told again of that gateway and second so far, as told."""
         places = [
             (row["epoch"], row["seq"])
             for row in rows
-            if row["epoch"] == head.epoch and bytes(row["pseudonym"]) == usage.pseudonym
+            if row["epoch"] == head.epoch and row["flags"] & Flag.REPLAYED
         ]
         found = [
             decode(bytes(row["public"])).payload
@@ -172,15 +174,11 @@ class UsageKeeper:
         found += [
             each.usage
             for each in batch
-            if each.usage.pseudonym == usage.pseudonym
+            if each.usage.flags & Flag.REPLAYED
             and each.usage.gateway == usage.gateway
             and each.record.at - each.usage.started_ago_s == started_at
         ]
-        return [
-            (each.input_octets, each.output_octets, each.counted_s)
-            for each in found
-            if isinstance(each, Usage)
-        ]
+        return [each for each in found if isinstance(each, Usage)]
 
     async def _add(self, transaction: HubTransaction, node_id: str, sums: Sums) -> None:
         """Add what a batch adds."""
@@ -282,17 +280,30 @@ class UsageKeeper:
         self,
         transaction: HubTransaction,
         head: HubHead,
-        payload: Mapping[str, Any],
+        places: set[tuple[int, int]],
         zone: Callable[[int], ZoneInfo],
     ) -> None:
         """Forget usage records that the node names as erased, `"records": [[epoch, seq], ...]`;
-        their leaves stay, and the sums."""
-        places = erased_places(payload)
+        their leaves stay, and the sums. A pseudonym goes with its last record."""
         rows = await self._ledger.records_at(transaction, head.node_id, sorted(places))
         usage = [row for row in rows if _is_usage(bytes(row["public"]))]
         zones = {site: zone(site) for site in {_site(bytes(row["public"])) for row in usage}}
-        await forget(transaction, self._ledger, self._store, head.node_id, usage, zones)
+        await forget_persons(transaction, self._ledger, self._store, head.node_id, usage, zones)
         await self._nodes.set_facts(transaction, [(FORGOTTEN, "1")])
+
+
+def _figures(usage: Usage) -> tuple[int, int, int]:
+    """Octets in and out and seconds of a record, nonsense cut off."""
+    return (
+        min(usage.input_octets, MOST_OCTETS),
+        min(usage.output_octets, MOST_OCTETS),
+        min(usage.counted_s, MOST_S),
+    )
+
+
+def _add_to(sums: list[int], *figures: int) -> None:
+    for place, figure in enumerate(figures):
+        sums[place] += figure
 
 
 def event_text(payload: Mapping[str, Any]) -> str:

@@ -5,7 +5,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from portal.alerts import BACKUP_OLD_S
+from portal.errors import UserError
+from portal.hub.proof import Fault
 from portal.hub_process import backups as hub_backups
+from portal.place_values import check_zone
 
 if TYPE_CHECKING:
     from portal.serve_hub import Hub
@@ -22,7 +25,7 @@ async def look(hub: "Hub") -> list[dict[str, str]]:
     for node_id in sorted({*known, *await hub.ledger.nodes_of_rows()}):
         if node_id not in known:
             found.append(_line(f"node {node_id}", "fail", "it has reported, and is in no list"))
-        faults = await hub.proof.faults(node_id, hub.now())
+        faults = await hub.proof.faults(node_id, hub.now()) or await _heads(hub, node_id)
         name = f"node {node_id}"
         for fault in faults:
             where = f"Epoch {fault.epoch}: " if fault.epoch >= 0 else ""
@@ -31,11 +34,27 @@ async def look(hub: "Hub") -> list[dict[str, str]]:
             heads = await hub.ledger.heads(hub.store.database, node_id)
             records = sum(head.size for head in heads)
             found.append(_line(name, "ok", f"{records:,} records are as they were cosigned"))
+    for site in await hub.store.sites():
+        try:
+            check_zone(site["zone"])
+        except UserError as error:
+            found.append(_line(f"site {site['code']}", "fail", str(error)))
     found.append(_backup(hub))
     alarms = await hub.alarms.store.going_on()
     for alarm in alarms:
         found.append(_line(f"alarm {alarm['kind']}", "warning", str(alarm["detail"])))
     return found
+
+
+async def _heads(hub: "Hub", node_id: str) -> list[Fault]:
+    """Whether what nodes are shown as their newest checkpoint is among those that were cosigned."""
+    database = hub.store.database
+    known = {row["note"] for row in await hub.ledger.checkpoints(database, node_id)}
+    return [
+        Fault(node_id, head.epoch, "The newest checkpoint is none that was cosigned.")
+        for head in await hub.ledger.heads(database, node_id)
+        if head.cosigned is not None and head.cosigned not in known
+    ]
 
 
 def _backup(hub: "Hub") -> dict[str, str]:

@@ -25,6 +25,8 @@ CONNECTIONS = 8
 CONNECT_WITHIN_S = 10.0
 STATEMENT_WITHIN_S = 300.0
 VACUUM_WITHIN_S = 3600.0
+LOCK_WITHIN_S = 5.0
+"""Whoever waits longer for a table (it is written anew, a backup reads it) is told to try again."""
 _TEMPORARY = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
@@ -33,6 +35,7 @@ _TEMPORARY = (
     asyncpg.PostgresSystemError,  # an error of the server's disk
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.TransactionRollbackError,  # deadlock, serialization
+    asyncpg.LockNotAvailableError,
     TimeoutError,
     OSError,
 )
@@ -98,7 +101,11 @@ class PostgresHubDatabase:
                 timeout=CONNECT_WITHIN_S,
                 command_timeout=STATEMENT_WITHIN_S,
                 # An acknowledged record survives the server's power cut.
-                server_settings={"synchronous_commit": "on", "application_name": "pesisir hub"},
+                server_settings={
+                    "synchronous_commit": "on",
+                    "lock_timeout": f"{LOCK_WITHIN_S * 1000:.0f}",
+                    "application_name": "pesisir hub",
+                },
             )
         except (*_TEMPORARY, asyncpg.PostgresError, ValueError) as error:
             raise StoreUnavailableError(
@@ -130,9 +137,9 @@ class PostgresHubDatabase:
             raise _unavailable(error) from error
 
     async def vacuum(self, tables: Sequence[str]) -> None:
-        """Write the tables anew, the only way to have deleted rows gone from them. Whoever writes
-        to one waits meanwhile; the server's write-ahead log and its backups keep to their own
-        periods."""
+        """Write the tables anew, the only way to have deleted rows gone from them. Whoever needs
+        one meanwhile is told to try again after LOCK_WITHIN_S, and so is this where somebody reads
+        one for long; the server's write-ahead log and its backups keep to their own periods."""
         try:
             for table in tables:
                 await self._pool.execute(f"VACUUM (FULL) {table}", timeout=VACUUM_WITHIN_S)

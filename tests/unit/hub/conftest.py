@@ -49,6 +49,13 @@ def fresh_database(server_url: str) -> Iterator[str]:
         asyncio.run(say(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
+@pytest.fixture
+def server_url(postgres_server_url: str) -> Iterator[str]:
+    """The URL of an empty database of a server."""
+    with fresh_database(postgres_server_url) as url:
+        yield url
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """`[database] url` of an empty database: of a file under `tmp_path`, and of a server."""

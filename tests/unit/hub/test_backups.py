@@ -4,7 +4,8 @@ import asyncio
 import os
 import sqlite3
 import tarfile
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+import threading
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -17,16 +18,8 @@ from portal.hub_process import backups as hub_backups
 from portal.hub_process import check as hub_check
 from portal.settings import Backup
 from portal.store.db.either import HUB_FILE_NAME
-from tests.unit.hub.conftest import fresh_database
 from tests.unit.hub.office import Office, make_directory, office
 from tests.unit.hub.written_node import NOON, WrittenNode
-
-
-@pytest.fixture
-def server_url(postgres_server_url: str) -> Iterator[str]:
-    """The URL of an empty database of a server."""
-    with fresh_database(postgres_server_url) as url:
-        yield url
 
 
 def on(directory: Path, work: Callable[[Office], Awaitable[None]]) -> None:
@@ -243,3 +236,43 @@ async def backup_line(place: Office) -> dict[str, str]:
     """What `pesisir check` says of backups."""
     (line,) = [each for each in await hub_check.look(place.hub) if each["name"] == "backup"]
     return line
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("UPDATE site SET zone = 'Asia/Mak`ssar'", "The zone is 'Asia/Mak`ssar'"),
+        (
+            "UPDATE node_head SET cosigned = REPLACE(cosigned, 'pesisir/hub', 'pesisir/hup')",
+            "newest checkpoint is none",
+        ),
+    ],
+)
+def test_check_finds_a_zone_and_a_newest_checkpoint_that_were_altered(
+    hub_directory: Path, change: str, words: str
+) -> None:
+    async def work(place: Office) -> None:
+        node = used_node()
+        await place.enrol(node)
+        await place.take(node)
+        assert await is_good(place)
+        async with place.hub.store.database.transaction() as transaction:
+            await transaction.run(change)
+        failed = [c["message"] for c in await hub_check.look(place.hub) if c["status"] == "fail"]
+        assert len(failed) == 1 and words in failed[0]
+
+    on(hub_directory, work)
+
+
+def test_a_hub_whose_zone_is_none_says_so_and_ends(hub_directory: Path) -> None:
+    async def work(place: Office) -> None:
+        async with place.hub.store.database.transaction() as transaction:
+            await place.hub.store.set_facts(transaction, [("zone", "Asia.Jakarta")])
+
+    async def nothing(place: Office) -> None:
+        raise AssertionError("it was opened")
+
+    on(hub_directory, work)
+    with pytest.raises(UserError, match=r"The zone is 'Asia\.Jakarta'"):
+        on(hub_directory, nothing)
+    assert not [each for each in threading.enumerate() if each is not threading.main_thread()]

@@ -139,3 +139,70 @@ def test_a_server_that_goes_away_is_unavailable_and_stores_nothing(tmp_path: Pat
         await database.close()
 
     asyncio.run(whole())
+
+
+def test_who_waits_for_a_table_is_told_to_try_again(tmp_path: Path, server_url: str) -> None:
+    async def whole() -> None:
+        database = await open_hub_database(tmp_path, server_url)
+        other = await open_hub_database(tmp_path, server_url)
+        async with database.transaction() as transaction:
+            await transaction.run("CREATE TABLE t (n BIGINT)")
+            await transaction.run("INSERT INTO t (n) VALUES (1)")
+        # Somebody reads for long, as a backup does: the table cannot be written anew.
+        async with other.transaction() as reading:
+            assert await reading.one("SELECT n FROM t") is not None
+            with pytest.raises(StoreUnavailableError, match="lock timeout"):
+                await database.vacuum(["t"])
+        await database.vacuum(["t"])
+        # The table is being written anew: an exchange does not hang.
+        async with other.transaction() as writing:
+            await writing.run("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+            with pytest.raises(StoreUnavailableError, match="lock timeout"):
+                async with database.transaction() as transaction:
+                    await transaction.run("INSERT INTO t (n) VALUES (2)")
+        async with database.transaction() as transaction:
+            await transaction.run("INSERT INTO t (n) VALUES (2)")
+        await database.close()
+        await other.close()
+
+    asyncio.run(whole())
+
+
+def test_a_server_that_comes_back_is_used_again(tmp_path: Path) -> None:
+    if postgres_server.missing() is not None:
+        pytest.skip("PostgreSQL is not installed")
+
+    async def whole() -> None:
+        with postgres_server.running() as url:
+            database = await open_hub_database(tmp_path, url)
+            async with database.transaction() as transaction:
+                await transaction.run("CREATE TABLE t (n BIGINT)")
+            killer = await open_hub_database(tmp_path, url)
+            with pytest.raises(StoreUnavailableError, match="cannot be used now"):
+                async with database.transaction() as transaction:
+                    await transaction.run("INSERT INTO t (n) VALUES (1)")
+                    # As a restart of the server does, in the middle of an exchange.
+                    await killer.all(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                        " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+                    )
+                    await transaction.run("INSERT INTO t (n) VALUES (2)")
+            async with database.transaction() as transaction:
+                await transaction.run("INSERT INTO t (n) VALUES (3)")
+            assert [row["n"] for row in await database.all("SELECT n FROM t")] == [3]
+            await killer.close()
+            await database.close()
+
+    asyncio.run(whole())
+
+
+def test_a_server_that_refuses_the_password_or_the_name_is_said(
+    tmp_path: Path, postgres_server_url: str
+) -> None:
+    url = postgres_server_url.rpartition("/")[0] + "/geheim_gibts_nicht"
+    with pytest.raises(StoreUnavailableError, match="does not exist") as caught:
+        asyncio.run(open_hub_database(tmp_path, url.replace("hub@", "hub:geheim@")))
+    assert "geheim@" not in str(caught.value)
+    nobody = postgres_server_url.replace("hub@", "niemand:geheim@")
+    with pytest.raises(StoreUnavailableError, match='role "niemand" does not exist'):
+        asyncio.run(open_hub_database(tmp_path, nobody))

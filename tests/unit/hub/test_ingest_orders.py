@@ -194,6 +194,8 @@ def test_epochs_far_ahead_and_far_behind(tell: Tell) -> None:
         old.counter = node.counter + 1
         outcome = await place.take(old, old.exchange(3))
         assert (outcome.answer.problem, outcome.answer.size) == (Problem.EPOCH, 3)
+        assert await place.alarms() == [("rolled_back", "0/over")]
+        assert await place.sides("rolled_back", node) == {"node", "hub"}
         # What is known of the old epoch is absorbed still.
         outcome = await place.take(old, old.exchange(0, 3))
         assert (outcome.answer.problem, outcome.answer.size) == (None, 3)
