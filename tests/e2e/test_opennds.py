@@ -130,7 +130,7 @@ def is_exact(village: OpenndsVillage, serial: str, before: Tally) -> bool:
 def quiet(village: OpenndsVillage, serial: str) -> Tally:
     """Wait until nothing passes and all is told; the counters less what the card has used.
 
-    All is told when the open session was reported three times since anything passed.
+    All is told when the open session was reported twice since anything passed.
     """
 
     def seen() -> tuple[Tally, int]:
@@ -147,7 +147,7 @@ def quiet(village: OpenndsVillage, serial: str) -> Tally:
         for row in sessions(village, serial, "--open"):
             is_open = True
             reports.add(str(row["last_seen_at"]))
-        if time.monotonic() - since >= 4.5 and (len(reports) > 3 or not is_open):
+        if time.monotonic() - since >= 4.5 and (len(reports) > 2 or not is_open):
             return Tally(last[0].up, last[0].down - last[1])
 
 
