@@ -171,7 +171,7 @@ def checked() -> dict[str, Any] | None:
 
     shown = [
         {"name": each.name, "value": each.value, "origin": each.origin}
-        for each in settings.describe(path)
+        for each in settings.describe(path, is_hub=True)
     ]
     found = serve_hub.call(path, "check")
     return {**found, "settings": shown}
