@@ -6,6 +6,7 @@ session is what no earlier one said, so that sums over records are sums of usage
 """
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -27,7 +28,7 @@ from portal.domain.ledger import (
     parse_origin,
     person_octets,
 )
-from portal.domain.session import mark_told, untold
+from portal.domain.session import Session, mark_told, untold
 from portal.pseudonyms import NOBODY, Pseudonyms, month_of_local
 from portal.reports import TERMINATE_CAUSES
 from portal.sessions import Live, Sessions
@@ -47,11 +48,13 @@ from portal.store.ledger import (
     site_config,
 )
 
+log = logging.getLogger(__name__)
+
 CAUSES: Final = {text: number for number, text in TERMINATE_CAUSES.items()}
 OTHER_CAUSE: Final = 10
 """NAS-Request, for an end that the node decided and RFC 2866 has no number for."""
 FIRST_START, RESTORED, NEW_KEY, ROLLED_BACK = "first start", "restored", "new key", "rolled back"
-REPLACED = "replaced box"
+REPLACED, DAMAGED = "replaced box", "damaged"
 """Why an epoch was opened."""
 CHANGED_BY_HAND = "records changed"
 """Cause of a gap: records that nobody can tell again, since somebody has changed them."""
@@ -190,7 +193,7 @@ class Ledger:
         head = self.store.head()
         if not piece.records:
             flags |= _FIRST
-        if head is not None and session.id < head.replayed_below:
+        if head is not None and head.replayed_below and _may_be_told(session, head):
             flags |= _REPLAYED
         pseudonym, profile = NOBODY, 0
         if account is not None:
@@ -256,6 +259,16 @@ class Ledger:
                 replayed_below=first_session_id,
                 above=known["above"],
             )
+        elif self.store.is_damaged or (head is None and self.store.highest_epoch() >= 0):
+            # Residents come first: the log goes on, and what is damaged stays as it is for others
+            # to look at.
+            log.error("ledger_damaged epoch=%d", self.store.highest_epoch())
+            await self.open_epoch(
+                self._parent(),
+                DAMAGED,
+                replayed_below=first_session_id,
+                above=self.store.highest_epoch(),
+            )
         elif head is None:
             await self.open_epoch(None, FIRST_START, replayed_below=0)
         elif head.node != self.keys.node_id:
@@ -273,6 +286,7 @@ class Ledger:
         *,
         replayed_below: int,
         replay_from: int | None = None,
+        known: tuple[int, int] | None = None,
         above: int = -1,
     ) -> None:
         """Begin a new epoch that goes on from `parent`, the last checkpoint the hub is known to
@@ -280,7 +294,8 @@ class Ledger:
 
         Sessions with an id under `replayed_below` may be told for the second time; what the present
         epoch has from record `replay_from` on is told again, since the hub has other records there.
-        `above`: an epoch that is known to be taken.
+        `known`: the epoch and record from which on the hub has what this box has forgotten, where
+        that is not the parent's end. `above`: an epoch that is known to be taken.
         """
         head, now = self.store.head(), self._now()
         epochs = [above, -1 if head is None else head.epoch]
@@ -289,12 +304,14 @@ class Ledger:
             epochs.append(parse_origin(note.parse_checkpoint(text).origin)[1])
         epoch = max(epochs) + 1
         opening = Opening(epoch, self.keys.node_id, now, replayed_below, replay_from)
-        payload = {
+        payload: dict[str, Any] = {
             "why": why,
             "key": str(self.keys.key),
             "parent": parent,
             "from": now,
         }
+        if known is not None:
+            payload["known"] = list(known)
         entries = [Entry(Kind.EPOCH, now, payload), *self._all_config(now)]
         await self.store.open(opening, entries, self._again)
 
@@ -351,6 +368,12 @@ class Ledger:
             gap = {"cause": CHANGED_BY_HAND, "from": now, "to": now, "failures": changed}
             entries.append(Entry(Kind.GAP, now, gap))
         return entries
+
+
+def _may_be_told(session: Session, head: Head) -> bool:
+    """Whether the box may have told of a session and forgotten it: it knew it before the older disk
+    was put back, or first heard of it after that, from a gateway, as one that was going on."""
+    return session.id < head.replayed_below or session.started_at < head.opened_at
 
 
 def _replayed(usage: Usage) -> Usage:

@@ -144,6 +144,8 @@ class LedgerStore:
         self._stamp = stamp
         self._random_octets = random_octets
         self._next: Head | None = None
+        self.is_damaged = False
+        """Whether the tree of the newest epoch was unreadable at the start."""
         self._head = self._stored_head()
         self._is_head_sure = True
         self._profile_numbers: dict[str, int] = {}
@@ -235,8 +237,20 @@ class LedgerStore:
         )
         if row is None:
             return None
-        frontier = Frontier.from_octets(row["frontier"])
+        try:
+            frontier = Frontier.from_octets(row["frontier"])
+        except (TypeError, ValueError):
+            # Somebody's hand; nothing may be added to a tree that is not known any more.
+            self.is_damaged, frontier = True, Frontier()
         return Head(row["epoch"], row["node"], frontier, row["opened_at"], row["replayed_below"])
+
+    def highest_epoch(self) -> int:
+        """The highest epoch that anything is stored of, -1 for none."""
+        row = self._database.one(
+            "SELECT MAX (epoch) AS epoch FROM (SELECT epoch FROM ledger_epoch UNION ALL"
+            " SELECT MAX (epoch) FROM ledger UNION ALL SELECT MAX (epoch) FROM checkpoint)"
+        )
+        return -1 if row is None or row["epoch"] is None else int(row["epoch"])
 
     def epochs(self) -> list[Row]:
         """All epochs, oldest first: `epoch, node, size, frontier, opened_at, replayed_below,

@@ -61,3 +61,50 @@ def test_a_record_that_was_changed_by_hand_is_not_told_again(tmp_path: Path) -> 
         await rig.close()
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE ledger_epoch SET frontier = x'00'",
+        "UPDATE ledger_epoch SET frontier = NULL",
+        "UPDATE ledger_epoch SET frontier = 'text'",
+        "DELETE FROM ledger_epoch",
+    ],
+)
+def test_a_node_starts_on_a_damaged_ledger_and_goes_on_in_a_new_epoch(
+    tmp_path: Path, sql: str
+) -> None:
+    async def story() -> None:
+        rig = await NodeRig(tmp_path).open()
+        await rig.gateway("pos-1", GATEWAY)
+        ((serial, _),) = await rig.cards("p")
+        await session(rig, serial, "s0", STOP, time_s=9, input_octets=1, output_octets=1)
+        path = await rig.settled()
+        await rig.close()
+        with closing(sqlite3.connect(path, isolation_level=None)) as database:
+            if "NULL" in sql:
+                database.execute("PRAGMA ignore_check_constraints = 1")
+                database.execute("PRAGMA writable_schema = 1")
+                database.execute(
+                    "UPDATE sqlite_schema SET sql = replace (sql, 'frontier BLOB NOT NULL',"
+                    " 'frontier BLOB') WHERE name = 'ledger_epoch'"
+                )
+                database.execute("PRAGMA writable_schema = RESET")
+            database.execute(sql)
+        await rig.open()
+        head = rig.node.ledger.store.head()
+        assert head is not None and head.epoch == 1 and head.size > 0
+        await session(rig, serial, "s1", STOP, time_s=9, input_octets=1, output_octets=1)
+        await rig.settled()
+        kinds = [
+            row["kind"]
+            for row in rig.node.store.database.all("SELECT kind FROM ledger WHERE epoch = 1")
+        ]
+        assert kinds[0] == Kind.EPOCH and Kind.SESSION in kinds
+        await rig.restart()
+        head = rig.node.ledger.store.head()
+        assert head is not None and head.epoch == 1
+        await rig.close()
+
+    asyncio.run(story())
