@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from portal.domain import enrol_token
 from portal.domain.enrol_token import Token, TokenError
+from portal.domain.ledger import key_statement
 from portal.errors import UserError
 from portal.signing import FILE_NAME as KEY_FILE_NAME
 from portal.signing import SigningKeys
@@ -223,12 +224,6 @@ def _ask(
 
 
 NEXT_KEY_NAME = f"{KEY_FILE_NAME}.next"
-_KEY_STATEMENT = b"pesisir new key 1\n"
-
-
-def key_statement(node_id: str, old: bytes, new: bytes) -> bytes:
-    """What both keys sign when a box changes its signing key."""
-    return _KEY_STATEMENT + node_id.encode() + b"\n" + old + new
 
 
 def change_key(
@@ -241,35 +236,58 @@ def change_key(
 ) -> SigningKeys:
     """Have the hub take a new signing key, and keep it here. Raises UserError.
 
-    The new key is on disk before the hub hears of it, so an answer that was lost, or a power cut,
-    is made good by asking again.
+    The hub takes the old key until the new one is used, and the new one is on disk before the hub
+    hears of it: after a lost answer, or a power cut anywhere, the box goes on with the key it has,
+    and asking again ends the same. Call `key_told` when the ledger has it.
     """
     beside = directory / NEXT_KEY_NAME
     beside.mkdir(mode=0o700, exist_ok=True)
+    former = (*keys.former, keys.public)
     try:
         fresh = SigningKeys.read(beside)
     except FileNotFoundError:
-        former = (*keys.former, keys.public)
-        fresh = SigningKeys(random_bytes(32), keys.exchange, keys.node_id, former)
+        fresh = keys
+    if fresh.former != former:
+        # None was made yet, or it is in use since a power cut kept it from being cleared away.
+        fresh = keys.next(random_bytes)
         fresh.write(beside)
     statement = key_statement(keys.node_id, keys.public, fresh.public)
-    _ask(
-        trust.url,
-        _trusting(trust.authority),
-        f"/api/v1/nodes/{keys.node_id}/key",
-        {
-            "old": keys.public.hex(),
-            "new": fresh.public.hex(),
-            "signature_old": keys.sign(statement).hex(),
-            "signature_new": fresh.sign(statement).hex(),
-        },
-        proxy,
-    )
+    try:
+        _ask(
+            trust.url,
+            _trusting(trust.authority),
+            f"/api/v1/nodes/{keys.node_id}/key",
+            {
+                "old": keys.public.hex(),
+                "new": fresh.public.hex(),
+                "signature_old": keys.sign(statement).hex(),
+                "signature_new": fresh.sign(statement).hex(),
+            },
+            proxy,
+        )
+    except UserError as error:
+        raise UserError(
+            f"{error} The key was not changed; the box goes on with the old one."
+        ) from (error)
     fresh.write(directory)
-    for left in beside.iterdir():
-        left.unlink()
-    beside.rmdir()
     return fresh
+
+
+def is_key_untold(directory: Path, keys: SigningKeys) -> bool:
+    """Whether a box has kept a new key and was stopped before its ledger told of it."""
+    try:
+        return SigningKeys.read(directory / NEXT_KEY_NAME) == keys
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def key_told(directory: Path) -> None:
+    """Clear away what `change_key` leaves until the ledger tells of the new key."""
+    beside = directory / NEXT_KEY_NAME
+    if beside.is_dir():
+        for left in beside.iterdir():
+            left.unlink()
+        beside.rmdir()
 
 
 def keep(directory: Path, enrolled: Enrolled) -> None:
