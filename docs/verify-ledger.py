@@ -74,12 +74,12 @@ def signed_at(note: str, key: Key) -> int | None:
     return found
 
 
-def erasure(public: bytes) -> dict[str, Any]:
-    """What a record of kind 9 says: JSON behind seq, boot, at, an octet and the site."""
+def payload_of(public: bytes) -> bytes:
+    """What stands behind seq, boot, at, an octet and the site."""
     at = 2
     for skipped in (0, 0, 1, 0):
         at = next(at for at in range(at, len(public)) if public[at] < 128) + 1 + skipped
-    return dict(json.loads(public[at:])) if public[1] == 9 else {}
+    return public[at:]
 
 
 def check_record(fields: dict[str, Any], n: int) -> bytes:
@@ -130,6 +130,7 @@ def verify(lines: Iterable[bytes], keylines: list[str]) -> tuple[str, list[str]]
     proven: dict[int, str] = {}
     bare, said = list[Place](), list[dict[str, Any]]()
     where, node, epoch, total, n, signed, is_over = "the file", "", -1, 0, 0, 0, False
+    again = 0
     try:
         given = [key_of(line) for line in keylines]
         known = list(given)
@@ -157,7 +158,9 @@ def verify(lines: Iterable[bytes], keylines: list[str]) -> tuple[str, list[str]]
             elif name == "seq":
                 append(tree, check_record(fields, n))
                 bare += [] if "public" in fields else [(epoch, n)]
-                said += [erasure(octets(fields["public"]))] if "public" in fields else []
+                for public in [octets(fields["public"])] if "public" in fields else []:
+                    said += [json.loads(payload_of(public))] if public[1] == 9 else []
+                    again += public[1] in (1, 2) and payload_of(public)[0] & 16 > 0
                 n, total = n + 1, total + 1
             elif name == "checkpoint":
                 note = fields[name]
@@ -191,6 +194,8 @@ def verify(lines: Iterable[bytes], keylines: list[str]) -> tuple[str, list[str]]
     if bare:
         proven[epoch + 1] = f"{len(bare)} records are leaves only, as the log says; but for"
         proven[epoch + 1] += f" {len(unsaid(bare, said))}, as whoever wrote the file says"
+    if again:
+        proven[epoch + 2] = f"{again} usage records may tell again what an earlier epoch told"
     return "", [*proven.values()]
 
 

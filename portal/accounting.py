@@ -126,7 +126,9 @@ class Accounting:
         self._disconnects.heard[gateway.id] = exchange
         if last is None or last.packet.first.get(FRAMED_IP_ADDRESS) != first.get(FRAMED_IP_ADDRESS):
             framed_ip = reports.framed_ip(packet)
-            if framed_ip is not None and framed_ip != live.session.framed_ip:
+            # An ended session without one has lost it for good: it was erased.
+            is_known = live.session.is_open or live.session.framed_ip is not None
+            if is_known and framed_ip is not None and framed_ip != live.session.framed_ip:
                 self._sessions.moved_to_ip(live, framed_ip)
         self._apply(live, gateway, report, now)
         if kind is INTERIM and live.session.ended_at is None:

@@ -365,6 +365,18 @@ class Accounts:
         if newest is not None:
             account.card_id = newest["id"]
 
+    def forget_account(self, account_id: int) -> None:
+        """Drop an account that has no open session, and who used it; what of it was not written
+        is not written any more."""
+        account = self._accounts.get(account_id)
+        if account is None:
+            return
+        for mac in account.devices:
+            self._account_of_mac.pop(mac, None)
+            self._dirty_devices.pop((account_id, mac), None)
+        self._dirty_accounts.discard(account)
+        self._drop(account_id)
+
     def _load_credits(self, account: Account, now: int) -> None:
         account.usage.set_credits(
             (

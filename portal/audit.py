@@ -45,6 +45,7 @@ ACTIONS = frozenset(
         "sign_out",
         "site.add",
         "site.set",
+        "voucher.erase",
         "voucher.extend",
         "voucher.give",
         "voucher.issue",

@@ -278,6 +278,10 @@ async def _revoke_vouchers(node: Node, arguments: Arguments, report: Report) -> 
     return [_with_zone(node, shown) for shown in revoked]
 
 
+async def _erase_voucher(node: Node, arguments: Arguments, report: Report) -> object:
+    return await node.vouchers.erase(arguments["key"], arguments["reason"])
+
+
 async def _replace_vouchers(node: Node, arguments: Arguments, report: Report) -> object:
     keys = arguments["keys"]
     if len(keys) == 1 and keys[0].count("..") == 1:
@@ -534,6 +538,7 @@ TABLE: dict[str, Run] = {
     "sheet_words": _sheet_words,
     "show_voucher": _show_voucher,
     "revoke_vouchers": _revoke_vouchers,
+    "erase_voucher": _erase_voucher,
     "replace_vouchers": _replace_vouchers,
     "list_vouchers": _list_vouchers,
     "top_up_voucher": _top_up_voucher,

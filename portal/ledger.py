@@ -6,6 +6,7 @@ session is what no earlier one said, so that sums over records are sums of usage
 """
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -42,16 +43,21 @@ from portal.store.ledger import (
     Opening,
     Stamp,
     gateway_config,
+    is_whole,
     profile_config,
     site_config,
 )
+
+log = logging.getLogger(__name__)
 
 CAUSES: Final = {text: number for number, text in TERMINATE_CAUSES.items()}
 OTHER_CAUSE: Final = 10
 """NAS-Request, for an end that the node decided and RFC 2866 has no number for."""
 FIRST_START, RESTORED, NEW_KEY, ROLLED_BACK = "first start", "restored", "new key", "rolled back"
-REPLACED = "replaced box"
+REPLACED, DAMAGED = "replaced box", "damaged"
 """Why an epoch was opened."""
+CHANGED_BY_HAND = "records changed"
+"""Cause of a gap: records that nobody can tell again, since somebody has changed them."""
 # For the hot path, where an enum costs a call for each `|`.
 _FIRST: Final = int(Flag.FIRST)
 _LAST: Final = int(Flag.LAST)
@@ -253,6 +259,16 @@ class Ledger:
                 replayed_below=first_session_id,
                 above=known["above"],
             )
+        elif self.store.is_damaged or (head is None and self.store.highest_epoch() >= 0):
+            # Residents come first: the log goes on, and what is damaged stays as it is for others
+            # to look at.
+            log.error("ledger_damaged epoch=%d", self.store.highest_epoch())
+            await self.open_epoch(
+                self._parent(),
+                DAMAGED,
+                replayed_below=first_session_id,
+                above=self.store.highest_epoch(),
+            )
         elif head is None:
             await self.open_epoch(None, FIRST_START, replayed_below=0)
         elif head.node != self.keys.node_id:
@@ -317,8 +333,12 @@ class Ledger:
         ]
 
     def _again(self, rows: Sequence[Row]) -> list[Entry]:
-        entries = []
+        entries, changed = [], 0
         for row in rows:
+            if not is_whole(row):
+                # Signing it again would make true what somebody wrote there by hand.
+                changed += 1
+                continue
             record = decode(row["public"])
             if record.kind == Kind.EPOCH:
                 continue
@@ -343,6 +363,10 @@ class Ledger:
                     ),
                 )
             )
+        if changed:
+            now = self._now()
+            gap = {"cause": CHANGED_BY_HAND, "from": now, "to": now, "failures": changed}
+            entries.append(Entry(Kind.GAP, now, gap))
         return entries
 
 

@@ -3,6 +3,7 @@
 Without these nobody could tell a village where nothing was used from one whose records are missing.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,12 +12,22 @@ from typing import Any
 from portal.admin import Admin
 from portal.domain import hours
 from portal.domain.clock import Clock
-from portal.domain.ledger import ClockQuality, DayTotal, Flag, Kind, Usage, decode
+from portal.domain.ledger import (
+    ClockQuality,
+    DayTotal,
+    Flag,
+    Kind,
+    LedgerError,
+    Usage,
+    decode,
+)
 from portal.health import Backhaul, Disk
 from portal.ledger import Ledger
 from portal.pseudonyms import NOBODY
 from portal.store.db import FILE_NAME
 from portal.store.ledger import Entry
+
+log = logging.getLogger(__name__)
 
 HOUR_S = 3_600
 TOLD_AFTER_S = 1_800
@@ -165,7 +176,11 @@ class Hours:
                         pieces.append((record.at, record.payload))
                 return Entry(Kind.DAY_TOTAL, now, day_total(day, pieces), site)
 
-            await self._ledger.store.tell_day(site, day, total)
+            try:
+                await self._ledger.store.tell_day(site, day, total)
+            except LedgerError as error:
+                # No total is better than a signed one of what somebody wrote there by hand.
+                log.error("day_not_told site=%d day=%d why=%r", site, day, str(error))
 
 
 def day_total(day: int, pieces: Sequence[tuple[int, Usage]]) -> DayTotal:

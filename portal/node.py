@@ -292,6 +292,7 @@ class Node:
             self.grants,
             self.commit,
             self.aaa,
+            self.pseudonyms,
             seal_key=self.keys.seal_key,
             hidden_cards=self.devices.hidden_cards,
             device_name_of=self.devices.name_of,

@@ -53,6 +53,10 @@ class Pseudonyms:
         self._known[key] = name
         return name
 
+    def forget_account(self, account_id: int) -> None:
+        """Give an account that was erased no name that it had."""
+        self._known = {key: name for key, name in self._known.items() if key[0] != account_id}
+
     async def forget(self, rule: Rule) -> int:
         """Erase whose the names of months were that ended before a moment; return how many."""
         # A day earlier the month has ended in every zone.

@@ -17,12 +17,15 @@ from portal.ledger import Ledger
 from portal.pseudonyms import Pseudonyms
 from portal.store.audit import Deed
 from portal.store.complaints import ComplaintStore
+from portal.store.erasing import ErasingStore
 from portal.store.ledger import Rule
 from portal.store.node import NodeStore
 
 log = logging.getLogger(__name__)
 
 DAY_S = 86_400
+ERASED_BODIES_S = 2 * DAY_S
+"""So long the total of a day may still need the records of a person who was erased."""
 CHECKPOINTS_S = 90 * DAY_S
 """From then on one cosigned checkpoint a day is enough."""
 MONTH_DAYS = 31
@@ -50,6 +53,7 @@ class Retention:
         now: Callable[[], int],
     ):
         self._store = store
+        self._erasing = ErasingStore(store.database)
         self._accounts = accounts
         self._complaints = complaints
         self._attempts = attempts
@@ -80,7 +84,7 @@ class Retention:
         actions = await self._attempts.forget_before(rule)
         records = await _all_steps(lambda: self._ledger.store.forget_personal(rule, STEP))
         names = await self._pseudonyms.forget(rule)
-        bodies = await self._prune()
+        bodies = await self._prune() + await _all_steps(self._drop_erased)
         if total or phones or contacts or complaints or actions or records or names or bodies:
             await self._store.database.empty_log()
             log.info(
@@ -101,6 +105,11 @@ class Retention:
         await self._ledger.store.thin_checkpoints(self._now() - CHECKPOINTS_S)
         self._pruned_before_at = rule.before_at
         return pruned
+
+    async def _drop_erased(self) -> int:
+        return await self._erasing.drop_bodies(
+            self._now() - ERASED_BODIES_S, STEP, has_hub=self._has_hub
+        )
 
     def _rule(self, setting: str, number: int, days: int = 1) -> Rule:
         now = self._now()

@@ -1,8 +1,8 @@
 """Vouchers: everything people at the desk and the command line may do with cards, in one place.
 
 Finding and showing is in cards/finding.py, making cards in cards/making.py, changing them in
-cards/actions.py and cards/endings.py, and the phones just heard of in phones.py; here they are put
-together.
+cards/actions.py and cards/endings.py, forgetting who had one in cards/erasing.py, and the phones
+just heard of in phones.py; here they are put together.
 """
 
 from collections.abc import Callable, Container
@@ -12,14 +12,17 @@ from portal.accounts import Accounts
 from portal.admin import Admin
 from portal.cards.actions import CardActions
 from portal.cards.endings import CardEndings
+from portal.cards.erasing import CardErasing
 from portal.cards.finding import CardFinding
 from portal.cards.making import BATCH_MAX, SEALED_KEPT_S, CardMaking
 from portal.cards.taking import CardTaking
 from portal.commit import GroupCommit
 from portal.grants import Grants
 from portal.phones import RecentPhones
+from portal.pseudonyms import Pseudonyms
 from portal.sessions import Sessions
 from portal.store.cards import CardStore
+from portal.store.erasing import ErasingStore
 from portal.store.node import NodeStore
 
 __all__ = ["BATCH_MAX", "SEALED_KEPT_S", "Vouchers"]
@@ -37,6 +40,7 @@ class Vouchers:
         grants: Grants,
         commit: GroupCommit,
         aaa: Aaa,
+        pseudonyms: Pseudonyms,
         *,
         seal_key: bytes,
         hidden_cards: Container[int],
@@ -67,6 +71,12 @@ class Vouchers:
             now=now,
             elapsed_s=elapsed_s,
         )
+        erasing = CardErasing(
+            *(ErasingStore(store.database), accounts, sessions, pseudonyms),
+            *(commit, finding, endings),
+            now=now,
+            empty_log=store.database.empty_log,
+        )
         self.find = finding.find
         self.show = finding.show
         self.history = finding.history
@@ -85,6 +95,7 @@ class Vouchers:
         self.top_up = actions.top_up
         self.extend = actions.extend
         self.revoke = endings.revoke
+        self.erase = erasing.erase
         self.revoke_batch = endings.revoke_batch
         self.replace = endings.replace
         self.replace_range = endings.replace_range

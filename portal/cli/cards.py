@@ -210,6 +210,28 @@ def revoke_vouchers(words: tuple[str, ...], reason: str, as_json: bool) -> None:
     )
 
 
+@voucher.command("erase")
+@_ONE_KEY
+@_REASON
+@json_option
+def erase_voucher(words: tuple[str, ...], reason: str, as_json: bool) -> None:
+    """Erase what is known of a card's holder, who wishes it.
+
+    The card ends, and those it replaced with it. Which phones and addresses they had, when and how
+    much goes at once, at the hub with the next exchange; sums of days stay. There is no way back.
+    The reason is kept: name nobody in it.
+    """
+    done = call("erase_voucher", key=_one_key(words), reason=reason)
+    show(
+        done,
+        as_json,
+        lambda done: (
+            f"{', '.join(done['serials'])}: the holder is erased;"
+            f" {plural(done['records'], 'record')} of the ledger belong to nobody now."
+        ),
+    )
+
+
 @voucher.command("replace")
 @_KEYS
 @_REASON

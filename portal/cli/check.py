@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from portal import certificates, control, settings
+from portal import certificates, control, settings, signing
 from portal import keys as node_keys
 from portal.alerts import FREE_AT_LEAST_OCTETS
 from portal.captivity import HIDDEN
@@ -27,11 +27,13 @@ from portal.link_watch import HEARD_S
 from portal.served_certificate import fits
 from portal.setting_values import Listen
 from portal.settings import Settings
-from portal.store import db
+from portal.store import db, ledger_proof
 from portal.sync import trust as hub_trust
 
 PROGRAM_FROM = datetime(2026, 11, 1, tzinfo=UTC)
 """No clock is right that says earlier: the program did not exist."""
+LEDGER_SINCE = 14
+"""The schema version whose ledger this program reads."""
 _TIME_SERVICE = Path("/run/systemd/timesync/synchronized")
 
 OK, WARNING, FAIL = "ok", "warning", "fail"
@@ -57,6 +59,8 @@ def look(directory: Path, call: Callable[[str], Any]) -> dict[str, Any]:
         findings.append(Finding("settings", FAIL, str(error)))
     status = _node_and_database(directory, call, findings)
     findings.append(_keys(directory))
+    ledger = _ledger(directory)
+    findings += [] if ledger is None else [ledger]
     if found is not None:
         findings += _ports(found, status)
         findings += _desk(found, status)
@@ -123,6 +127,25 @@ def _database(directory: Path, *, is_running: bool) -> Finding:
         )
     except (db.DatabaseUnusableError, OSError) as error:
         return Finding("database", FAIL, str(error).rstrip("."))
+
+
+def _ledger(directory: Path) -> Finding | None:
+    """Whether every record is still the one that was appended; None before there is a ledger."""
+    path = directory / db.FILE_NAME
+    try:
+        if not path.exists() or db.schema_version(path) < LEDGER_SINCE:
+            return None
+        keys = signing.SigningKeys.read(directory)
+        records = ledger_proof.check(path, keys.known_keys, signing.verify)
+    except FileNotFoundError:
+        return None
+    except ledger_proof.LedgerFault as fault:
+        return Finding(
+            "ledger", FAIL, f"{fault}; keep this file and tell the office: it shows who is right"
+        )
+    except (UserError, db.DatabaseUnusableError) as error:
+        return Finding("ledger", FAIL, str(error).rstrip("."))
+    return Finding("ledger", OK, f"{plural(records, 'record')} as appended and as cosigned")
 
 
 def _keys(directory: Path) -> Finding:

@@ -201,6 +201,8 @@ def _shown(found: Any) -> dict[str, Any]:
         "keys": "given" if found.are_keys_given else "from the file",
         "cosigned_by": found.hub_names,
         "pruned": found.pruned,
+        "replayed": found.replayed,
+        "replayed_octets": found.replayed_octets,
         "dropped": found.dropped,
         "personal": {"opened": found.opened, "closed": found.closed},
         "sites": [
@@ -235,6 +237,13 @@ def _text(found: dict[str, Any]) -> str:
             f"Site {site['code'] or site['number']}: {plural(site['sessions'], 'session')},"
             f" {octets(site['input_octets'])} up, {octets(site['output_octets'])} down,"
             f" {duration(site['seconds'])} from quotas."
+        )
+    if found["replayed"]:
+        lines.append(
+            f"Of these {octets(found['replayed_octets'])} stand in"
+            f" {plural(found['replayed'], 'record')} that may tell again what an earlier epoch told"
+            " (an older disk was put back). The hub counts of two stories the larger, so its sums"
+            " can be lower than these."
         )
     lines += found["remarks"]
     if found["keys"] == "given":

@@ -163,6 +163,9 @@ class Finding:
     """Personal parts that are in the file and are the ones committed to."""
     closed: int = 0
     """Personal parts that were erased, or are not shown in this file."""
+    replayed: int = 0
+    """Usage records that may tell again what an earlier epoch told; they are in the sums."""
+    replayed_octets: int = 0
     usages: dict[int, Usages] = field(default_factory=dict)
     """By the number of the site."""
     sites: dict[int, str] = field(default_factory=dict)
@@ -362,6 +365,9 @@ class _Reader:
             sums.seconds += payload.counted_s
             sums.input_octets += payload.input_octets
             sums.output_octets += payload.output_octets
+            if payload.flags & Flag.REPLAYED:
+                self.finding.replayed += 1
+                self.finding.replayed_octets += payload.input_octets + payload.output_octets
         elif record.kind == Kind.EPOCH and isinstance(payload, Mapping):
             self._check_parent(payload.get("parent"))
         elif record.kind == Kind.CONFIG and isinstance(payload, Mapping):

@@ -9,6 +9,7 @@ from portal.domain import document as documents
 from portal.domain import note
 from portal.domain.document import ALL, NO_PREVIOUS, Document, DocumentError
 from portal.errors import UserError
+from portal.signing import verify
 from portal.store.db.either import HubTransaction, Reading
 from portal.store.hub import HubStore
 from portal.store.hub_documents import DocumentStore
@@ -93,6 +94,13 @@ class Documents:
                 transaction, now, by, "document.publish", f"{name} {scope}", f"version {version}"
             )
         return document
+
+    def is_ours(self, signed: str) -> bool:
+        """Whether this hub signed a stored version as it stands."""
+        try:
+            return note.is_signed(note.parse_note(signed), self._key, verify)
+        except note.NoteError:
+            return False
 
     async def _check_scope(self, reading: Reading, scope: str) -> None:
         kind, _, value = scope.partition(" ")

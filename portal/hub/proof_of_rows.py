@@ -1,17 +1,27 @@
 """Proof of rows: what the hub's tables tell, made anew from the records it has cosigned.
 
 Each record is taken apart again and met with its row, and the sums are added up again. Where
-records were forgotten their sums remain: the stored sums then have to be the same or more.
+records were forgotten their sums remain: for a person's erasure what they had is kept apart and is
+added, and the sums of time that is over are not looked at.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
+from operator import add, ge
 from typing import Any
 
 from portal.domain.ledger import DayTotal, Flag, Kind, LedgerError, Record, Usage, decode
 from portal.hub.forgetting import zone_of
-from portal.hub.rollups import NOBODY_OPEN, Sums, Told, add_to, day_and_month, minutes_after
+from portal.hub.rollups import (
+    NOBODY_OPEN,
+    DaySum,
+    Sums,
+    Told,
+    add_to,
+    day_and_month,
+    minutes_after,
+    month_of_day,
+)
 from portal.hub.usage import MOST_OCTETS, MOST_S, erased_places, event_text, told_name
 from portal.store.db.either import Row
 from portal.store.hub_ledger import HubHead, HubLedgerStore, octets
@@ -111,10 +121,9 @@ class RowsProof:
         zone = zone_of(made.names.get(("site", record.site), ("", "", ""))[2])
         if type(row["day"]) is not int or abs(row["day"] - day_and_month(record.at, zone)[0]) > 1:
             raise RowFault(f"{where}: its session row stands under another day.")
-        day = date.fromordinal(row["day"])
         is_session = bool(row["flags"] & Flag.FIRST)
         figures = (row["input_octets"], row["output_octets"], row["counted_s"])
-        month = day.year * 12 + day.month - 1
+        month = month_of_day(row["day"])
         told = Told(epoch, record, usage, row["day"], month, is_session, *figures)
         add_to(made.sums, told, zone)
         made.sessions += 1
@@ -148,78 +157,100 @@ class RowsProof:
     # --- sums
 
     async def _meet_sums(self, made: _Made, node_id: str, first_day: int, is_pruned: bool) -> None:
-        sums, is_less = made.sums, bool(made.absent)
         rows = await self._usage.sums_of_node(node_id)
-        first = date.fromordinal(first_day)
-        first_month = first.year * 12 + first.month - 1
-        user_days: dict[tuple[Any, ...], int] = {}
-        for day, _, site, profile in sums.user_days:
-            user_days[site, day, profile] = user_days.get((site, day, profile), 0) + 1
-        user_months: dict[tuple[Any, ...], int] = {}
-        for month, _, site in sums.user_months:
-            user_months[month, site] = user_months.get((month, site), 0) + 1
-        for name, from_, place, stored, added, users in (
-            ("day", first_day, 1, _figures(rows["site_day"], _DAY), sums.days, user_days),
-            (
-                "month",
-                first_month,
-                0,
-                _figures(rows["site_month"], _MONTH),
-                sums.months,
-                user_months,
-            ),
+        first_month = month_of_day(first_day)
+        users = _Users(made, rows)
+        users.meet(first_day, first_month)
+        for name, from_, place, table, added, counted in (
+            ("day", first_day, 1, _DAY, made.sums.days, users.of_days),
+            ("month", first_month, 0, _MONTH, made.sums.months, users.of_months),
         ):
-            made_of = {
-                key: (
-                    *(each.sessions, users.get(key, 0)),
-                    *(each.input_octets, each.output_octets, each.counted_s),
-                )
-                for key, each in added.items()
-            }
+            made_of = _figures(rows[f"forgotten_{name}"], table)
+            for key in {*added, *counted}:
+                each, forgotten = added.get(key, DaySum()), made_of.get(key, (0,) * len(_SUMS))
+                whole = astuple(replace(each, users=counted.get(key, 0)))
+                made_of[key] = tuple(map(add, whole, forgotten))
             since = from_ if is_pruned else 0
             _compare(
                 f"sums of a {name}",
-                _since(stored, place, since),
+                _since(_figures(rows[f"site_{name}"], table), place, since),
                 _since(made_of, place, since),
-                is_less=is_less,
                 not_before=(place, from_),
             )
-        _compare(
-            "users of days",
-            _since(_figures(rows["user_day"], _USER_DAY), 0, first_day),
-            {
-                (day, user, site, profile): ()
-                for day, user, site, profile in sums.user_days
-                if day >= first_day
-            },
-            is_less=is_less,
-        )
-        _compare(
-            "users of months",
-            _since(_figures(rows["user_month"], _USER_MONTH), 0, first_month),
-            {
-                key: (each.sessions, each.octets, each.counted_s)
-                for key, each in sums.user_months.items()
-                if key[0] >= first_month
-            },
-            is_less=is_less,
-        )
-        self._meet_hours(made, rows["site_hour"], (first_day - _DAY_OF_1970 + 1) * 24, is_less)
+        self._meet_hours(made, rows, (first_day - _DAY_OF_1970 + 1) * 24)
 
-    def _meet_hours(self, made: _Made, rows: Sequence[Row], first_hour: int, is_less: bool) -> None:
+    def _meet_hours(self, made: _Made, rows: Mapping[str, Sequence[Row]], first_hour: int) -> None:
+        # Of what was forgotten no hour is known: there the hours of that day may have more.
+        less = {
+            (row["site"], row["day"] + more) for row in rows["forgotten_day"] for more in (-1, 0, 1)
+        }
+
+        def is_less(key: tuple[Any, ...]) -> bool:
+            return (key[0], key[1] // 24 + _DAY_OF_1970) in less
+
         stored: dict[tuple[Any, ...], Figures] = {}
-        for row in rows:
+        for row in rows["site_hour"]:
             if row["hour"] >= first_hour and row["site"] not in made.moved:
-                minutes = () if is_less else (octets(row["open_minutes"]),)
-                figures = (row["sessions"], row["octets"], row["peak"], *minutes)
-                stored[row["site"], row["hour"]] = figures
+                key = row["site"], row["hour"]
+                minutes = () if is_less(key) else (octets(row["open_minutes"]),)
+                stored[key] = (row["sessions"], row["octets"], row["peak"], *minutes)
         expected: dict[tuple[Any, ...], Figures] = {}
-        for (site, hour), each in made.sums.hours.items():
-            if hour >= first_hour and site not in made.moved:
+        for key, each in made.sums.hours.items():
+            if key[1] >= first_hour and key[0] not in made.moved:
                 open_minutes, peak = minutes_after(NOBODY_OPEN, each.changes)
-                minutes = () if is_less else (open_minutes,)
-                expected[site, hour] = (each.sessions, each.octets, peak, *minutes)
+                minutes = () if is_less(key) else (open_minutes,)
+                expected[key] = (each.sessions, each.octets, peak, *minutes)
         _compare("sums of an hour", stored, expected, is_less=is_less)
+
+
+class _Users:
+    """Who was counted as a user: whoever has records, at every day and month of theirs.
+
+    While a person has a record left, the days and months of those that were erased stay theirs.
+    """
+
+    def __init__(self, made: _Made, rows: Mapping[str, Sequence[Row]]):
+        self._made = made
+        self._days = _figures(rows["user_day"], _USER_DAY)
+        self._months = _figures(rows["user_month"], _USER_MONTH)
+        self._forgotten = {
+            *_figures(rows["forgotten_day"], _DAY),
+            *_figures(rows["forgotten_month"], _MONTH),
+        }
+        self._living = {key[1] for key in made.sums.user_months}
+        self.of_days: dict[tuple[Any, ...], int] = {}
+        """By (site, day, profile), how many."""
+        self.of_months: dict[tuple[Any, ...], int] = {}
+        """By (month, site), how many."""
+
+    def _is_kept(self, pseudonym: bytes, place: tuple[Any, ...]) -> bool:
+        """Whether somebody may be counted at a place without a record of there."""
+        return pseudonym in self._living and place in self._forgotten
+
+    def meet(self, first_day: int, first_month: int) -> None:
+        """Raises RowFault. Counts them, too."""
+        sums = self._made.sums
+        days: dict[tuple[Any, ...], Figures] = {
+            key: () for key in self._days if self._is_kept(key[1], (key[2], key[0], key[3]))
+        }
+        days |= dict.fromkeys(sums.user_days, ())
+        months: dict[tuple[Any, ...], Figures] = {
+            key: (0, 0, 0) for key in self._months if self._is_kept(key[1], (key[0], key[2]))
+        }
+        months |= {
+            key: (each.sessions, each.octets, each.counted_s)
+            for key, each in sums.user_months.items()
+        }
+        for what, stored, made, since in (
+            ("users of days", self._days, days, first_day),
+            ("users of months", self._months, months, first_month),
+        ):
+            _compare(what, _since(stored, 0, since), _since(made, 0, since))
+        for day, _, site, profile in {*self._days, *sums.user_days}:
+            key: tuple[Any, ...] = site, day, profile
+            self.of_days[key] = self.of_days.get(key, 0) + 1
+        for month, _, site in {*self._months, *sums.user_months}:
+            self.of_months[month, site] = self.of_months.get((month, site), 0) + 1
 
 
 def _meet_event(
@@ -309,10 +340,10 @@ def _compare(
     stored: Stored,
     made: Stored,
     *,
-    is_less: bool,
+    is_less: Callable[[tuple[Any, ...]], bool] = lambda key: False,
     not_before: tuple[int, int] | None = None,
 ) -> None:
-    """Raises RowFault for the first figures that differ; with `is_less` the stored may be more.
+    """Raises RowFault for the first figures that differ; where `is_less` the stored may be more.
 
     `not_before` (place in the key, first): users of before are not compared, their rows are gone.
     """
@@ -320,10 +351,11 @@ def _compare(
         has, should = stored.get(key), made.get(key)
         if not_before is not None and key[not_before[0]] < not_before[1]:
             has, should = _without_users(has), _without_users(should)
-        if has == should or (is_less and should is None):
+        if has == should:
             continue
-        if is_less and has is not None and should is not None:
-            if all(more >= least for more, least in zip(has, should, strict=True)):
+        if has is not None and is_less(key):
+            least = (0,) * len(has) if should is None else should
+            if all(map(ge, has, least)):
                 continue
         place = ", ".join(each.hex() if isinstance(each, bytes) else str(each) for each in key)
         raise RowFault(f"The {what} ({place}) are not those of its records.")

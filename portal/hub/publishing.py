@@ -34,6 +34,8 @@ class Published:
     content: Mapping[str, Any]
     made_at: int
     made_by: str
+    is_signed: bool = True
+    """False: what is stored is not what this hub signed, and no node will believe it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +51,12 @@ class Wish:
 
     @property
     def state(self) -> str:
-        """ "held", "refused", "older" (it has an earlier version), "none", "no_box"."""
+        """ "held", "refused", "older" (it has an earlier version), "none", "no_box"; "damaged": the
+        newest version is not what this hub signed."""
         if self.site.node_id is None:
             return "no_box"
+        if not self.document.is_signed:
+            return "damaged"
         if self.held_version >= self.document.version:
             return "held"
         if self.refused_why is not None:
@@ -78,7 +83,8 @@ class Publishing:
 
     async def all(self) -> list[Published]:
         """The newest version of every document."""
-        return [_published(row) for row in await self._reading.documents()]
+        rows = await self._reading.documents()
+        return [_published(row, self._documents.is_ours(row["note"])) for row in rows]
 
     async def one(self, name: str, scope: str) -> Published | None:
         """The newest version of a document; None before the first."""
@@ -217,8 +223,14 @@ def set_settings(texts: Mapping[str, str]) -> Change:
     return lambda content: {**content, "site": given}
 
 
-def _published(row: Row) -> Published:
+def _published(row: Row, is_signed: bool) -> Published:
     parsed = document.parse(parse_note(row["note"]).text)
     return Published(
-        parsed.name, parsed.scope, parsed.version, parsed.content, row["made_at"], row["made_by"]
+        parsed.name,
+        parsed.scope,
+        parsed.version,
+        parsed.content,
+        row["made_at"],
+        row["made_by"],
+        is_signed,
     )

@@ -8,7 +8,7 @@ the node's own day totals.
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 from portal.domain.ledger import PSEUDONYM_OCTETS, Flag, Record, Usage
@@ -96,6 +96,12 @@ def day_and_month(at: int, zone: ZoneInfo) -> tuple[int, int]:
     return day_ordinal(at, zone), local.year * 12 + local.month - 1
 
 
+def month_of_day(day: int) -> int:
+    """The month (since year 0) of a day (ordinal)."""
+    its = date.fromordinal(day)
+    return its.year * 12 + its.month - 1
+
+
 def sums_of(told: Iterable[Told], zone_of: Callable[[int], ZoneInfo]) -> Sums:
     """What these records add; `zone_of` gives the zone of a site's number."""
     sums = Sums()
@@ -133,6 +139,9 @@ def _add_hours(sums: Sums, each: Told, octets: int, zone: ZoneInfo) -> None:
     record, usage = each.record, each.usage
     end_at = min(record.at, LATEST_AT)
     started_at = max(end_at - usage.started_ago_s, end_at - _LONGEST_S, 0)
+    if usage.duration_s and not usage.flags & Flag.FIRST:
+        # A session that was given up and went on: what it was open before has been told.
+        started_at = max(started_at, end_at - usage.duration_s)
     # What was before midnight is in the slice before; zones of whole hours have midnight on one.
     if day_ordinal(started_at, zone) != each.day:
         local = datetime.fromtimestamp(end_at, zone)

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from portal.domain.ledger import DayTotal, Flag, Kind, LedgerError, Record, Usage, decode
 from portal.hub.alarms import Alarm, Alarms
-from portal.hub.forgetting import FORGOTTEN, forget, zone_of
+from portal.hub.forgetting import FORGOTTEN, forget_persons, zone_of
 from portal.hub.rollups import NOBODY_OPEN, Sums, Told, day_and_month, minutes_after, sums_of
 from portal.store.db.either import HubTransaction
 from portal.store.hub import HubStore
@@ -52,6 +52,7 @@ class UsageKeeper:
         told: list[Told] = []
         events: list[tuple[Any, ...]] = []
         day_totals: list[tuple[Any, ...]] = []
+        erased: set[tuple[int, int]] = set()
         for record in records:
             payload = record.payload
             if isinstance(payload, Usage):
@@ -75,12 +76,15 @@ class UsageKeeper:
                     changed = await self._name(transaction, head, payload, names, now)
                     zones.pop(changed, None)
                 elif record.kind == Kind.ERASURE:
-                    await self._erase(transaction, head, payload, zone)
+                    erased |= erased_places(payload)
         await self._store.add_sessions(transaction, [_row(node_id, each) for each in told])
         await self._store.add_day_totals(transaction, day_totals)
         await self._store.add_events(transaction, events)
         if told:
             await self._add(transaction, node_id, sums_of(told, zone))
+        if erased:
+            # Last, for what is erased may have come with this very batch.
+            await self._erase(transaction, head, erased, zone)
 
     async def _told(
         self,
@@ -276,16 +280,15 @@ class UsageKeeper:
         self,
         transaction: HubTransaction,
         head: HubHead,
-        payload: Mapping[str, Any],
+        places: set[tuple[int, int]],
         zone: Callable[[int], ZoneInfo],
     ) -> None:
         """Forget usage records that the node names as erased, `"records": [[epoch, seq], ...]`;
-        their leaves stay, and the sums."""
-        places = erased_places(payload)
+        their leaves stay, and the sums. A pseudonym goes with its last record."""
         rows = await self._ledger.records_at(transaction, head.node_id, sorted(places))
         usage = [row for row in rows if _is_usage(bytes(row["public"]))]
         zones = {site: zone(site) for site in {_site(bytes(row["public"])) for row in usage}}
-        await forget(transaction, self._ledger, self._store, head.node_id, usage, zones)
+        await forget_persons(transaction, self._ledger, self._store, head.node_id, usage, zones)
         await self._nodes.set_facts(transaction, [(FORGOTTEN, "1")])
 
 

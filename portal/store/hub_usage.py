@@ -5,6 +5,7 @@ Reports never read session records: only one site's log does, by its key. Method
 """
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Any
 
 from portal.store.db.either import HubDatabase, HubTransaction, Reading, Row
@@ -18,6 +19,14 @@ def _marks(count: int) -> tuple[int, str]:
     """The length of an IN list for `count` values, and its marks."""
     length = next((size for size in _LOOKED_UP_AT_ONCE if size >= count), count)
     return length, ", ".join("?" * length)
+
+
+_SUMS = "sessions, users, input_octets, output_octets, counted_s"
+
+
+def _added(table: str) -> str:
+    """Assignments that add a row to the one that is there."""
+    return ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in _SUMS.split(", "))
 
 
 class HubUsageStore:
@@ -115,17 +124,19 @@ class HubUsageStore:
 
     # --- roll-ups
 
-    async def add_days(self, transaction: HubTransaction, rows: Sequence[Sequence[Any]]) -> None:
-        """Add to days: node_id, site, day, profile, sessions, users, octets in and out, time."""
+    async def add_days(
+        self,
+        transaction: HubTransaction,
+        rows: Sequence[Sequence[Any]],
+        *,
+        table: str = "site_day",
+    ) -> None:
+        """Add to days: node_id, site, day, profile, sessions, users, octets in and out, time.
+        `table` "forgotten_day": to what they have of forgotten records."""
         await transaction.run_many(
-            "INSERT INTO site_day (node_id, site, day, profile, sessions, users, input_octets,"
-            " output_octets, counted_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (node_id, site, day, profile) DO UPDATE SET"
-            " sessions = site_day.sessions + excluded.sessions,"
-            " users = site_day.users + excluded.users,"
-            " input_octets = site_day.input_octets + excluded.input_octets,"
-            " output_octets = site_day.output_octets + excluded.output_octets,"
-            " counted_s = site_day.counted_s + excluded.counted_s",
+            f"INSERT INTO {table} (node_id, site, day, profile, {_SUMS})"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            f" ON CONFLICT (node_id, site, day, profile) DO UPDATE SET {_added(table)}",
             rows,
         )
 
@@ -189,18 +200,17 @@ class HubUsageStore:
         return {(month, pseudonym, site) for month, pseudonym, site, *_ in sums} - known
 
     async def add_site_months(
-        self, transaction: HubTransaction, rows: Sequence[Sequence[Any]]
+        self,
+        transaction: HubTransaction,
+        rows: Sequence[Sequence[Any]],
+        *,
+        table: str = "site_month",
     ) -> None:
-        """Add to months: node_id, month, site, sessions, users, octets in and out, time."""
+        """Add to months: node_id, month, site, sessions, users, octets in and out, time.
+        `table` "forgotten_month": to what they have of forgotten records."""
         await transaction.run_many(
-            "INSERT INTO site_month (node_id, month, site, sessions, users, input_octets,"
-            " output_octets, counted_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (node_id, month, site) DO UPDATE SET"
-            " sessions = site_month.sessions + excluded.sessions,"
-            " users = site_month.users + excluded.users,"
-            " input_octets = site_month.input_octets + excluded.input_octets,"
-            " output_octets = site_month.output_octets + excluded.output_octets,"
-            " counted_s = site_month.counted_s + excluded.counted_s",
+            f"INSERT INTO {table} (node_id, month, site, {_SUMS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+            f" ON CONFLICT (node_id, month, site) DO UPDATE SET {_added(table)}",
             rows,
         )
 
@@ -299,8 +309,60 @@ class HubUsageStore:
         """All rows of each roll-up of a node, by table."""
         return {
             table: await self.database.all(f"SELECT * FROM {table} WHERE node_id = ?", (node_id,))
-            for table in ("site_day", "site_month", "site_hour", "user_day", "user_month")
+            for table in (
+                *("site_day", "site_month", "site_hour", "user_day", "user_month"),
+                *("forgotten_day", "forgotten_month"),
+            )
         }
+
+    # --- erasure
+
+    async def sessions_at(
+        self, reading: Reading, node_id: str, places: Sequence[tuple[int, int, int]]
+    ) -> list[Row]:
+        """Session rows by their (day, epoch, seq); the day may be one off, since a site's zone can
+        have changed."""
+        found: list[Row] = []
+        for day, epoch, seq in places:
+            found += await reading.all(
+                "SELECT * FROM session_record WHERE node_id = ? AND day BETWEEN ? AND ?"
+                " AND epoch = ? AND seq = ?",
+                (node_id, day - 1, day + 1, epoch, seq),
+            )
+        return found
+
+    async def has_sessions(
+        self, reading: Reading, node_id: str, pseudonym: bytes, days: tuple[int, int]
+    ) -> bool:
+        """Whether a pseudonym has session rows in a span of days."""
+        row = await reading.one(
+            "SELECT 1 AS found FROM session_record"
+            " WHERE node_id = ? AND day BETWEEN ? AND ? AND pseudonym = ? LIMIT 1",
+            (node_id, *days, pseudonym),
+        )
+        return row is not None
+
+    async def delete_user(
+        self, transaction: HubTransaction, node_id: str, pseudonym: bytes, days: tuple[int, int]
+    ) -> tuple[list[tuple[int, int, int]], list[tuple[int, int]]]:
+        """Delete a pseudonym; return the (site, day, profile) and the (month, site) where it was
+        counted as a user."""
+        first, last = (date.fromordinal(day) for day in days)
+        months = (first.year * 12 + first.month - 1, last.year * 12 + last.month - 1)
+        in_days = await transaction.all(
+            "DELETE FROM user_day WHERE node_id = ? AND day BETWEEN ? AND ? AND pseudonym = ?"
+            " RETURNING site, day, profile",
+            (node_id, *days, pseudonym),
+        )
+        in_months = await transaction.all(
+            "DELETE FROM user_month WHERE node_id = ? AND month BETWEEN ? AND ? AND pseudonym = ?"
+            " RETURNING month, site",
+            (node_id, *months, pseudonym),
+        )
+        return (
+            [(row["site"], row["day"], row["profile"]) for row in in_days],
+            [(row["month"], row["site"]) for row in in_months],
+        )
 
     # --- retention
 

@@ -17,6 +17,7 @@ from portal.domain.ledger import (
     WHOLE_NODE,
     ClockQuality,
     Kind,
+    LedgerError,
     Payload,
     Record,
     commitment,
@@ -143,6 +144,8 @@ class LedgerStore:
         self._stamp = stamp
         self._random_octets = random_octets
         self._next: Head | None = None
+        self.is_damaged = False
+        """Whether the tree of the newest epoch was unreadable at the start."""
         self._head = self._stored_head()
         self._is_head_sure = True
         self._profile_numbers: dict[str, int] = {}
@@ -234,8 +237,20 @@ class LedgerStore:
         )
         if row is None:
             return None
-        frontier = Frontier.from_octets(row["frontier"])
+        try:
+            frontier = Frontier.from_octets(row["frontier"])
+        except (TypeError, ValueError):
+            # Somebody's hand; nothing may be added to a tree that is not known any more.
+            self.is_damaged, frontier = True, Frontier()
         return Head(row["epoch"], row["node"], frontier, row["opened_at"], row["replayed_below"])
+
+    def highest_epoch(self) -> int:
+        """The highest epoch that anything is stored of, -1 for none."""
+        row = self._database.one(
+            "SELECT MAX (epoch) AS epoch FROM (SELECT epoch FROM ledger_epoch UNION ALL"
+            " SELECT MAX (epoch) FROM ledger UNION ALL SELECT MAX (epoch) FROM checkpoint)"
+        )
+        return -1 if row is None or row["epoch"] is None else int(row["epoch"])
 
     def epochs(self) -> list[Row]:
         """All epochs, oldest first: `epoch, node, size, frontier, opened_at, replayed_below,
@@ -319,7 +334,7 @@ class LedgerStore:
         again: Callable[[Sequence[Row]], Sequence[Entry]],
     ) -> None:
         """Begin an epoch with these records and, where `opening` says so, with what `again` makes
-        of the last ones of the present epoch (`public, c_loc, salt, personal`)."""
+        of the last ones of the present epoch (`public, c_loc, salt, personal, leaf`)."""
         async with self._database.transaction() as transaction:
             await transaction.run("DELETE FROM box WHERE name = 'must_open_epoch'")
             transaction.append(opening)
@@ -329,7 +344,7 @@ class LedgerStore:
             if head is not None and opening.void_from is not None:
                 # Read now, so that none is appended behind the last one that is told again.
                 rows = self._database.all(
-                    f"SELECT {_PUBLIC}, {_PERSONAL} FROM ledger"
+                    f"SELECT {_PUBLIC}, {_PERSONAL}, {_LEAF} FROM ledger"
                     " WHERE epoch = ? AND seq >= ? AND public IS NOT NULL ORDER BY seq",
                     (head.epoch, opening.void_from),
                 )
@@ -361,20 +376,41 @@ class LedgerStore:
 
     def of_day(self, site: int, day: int) -> list[bytes]:
         """The public parts of the usage records around a site's day: all of that day, and others
-        appended in between. What was told again in a later epoch is left out."""
+        appended in between. What was told again in a later epoch is left out.
+
+        Raises LedgerError for a record that somebody changed behind the program's back.
+        """
         rows = self._database.all(
-            "SELECT r.public FROM ledger_day AS d JOIN ledger_epoch AS e ON e.epoch = d.epoch"
+            f"SELECT r.epoch, r.seq, {_PUBLIC}, {_LEAF} FROM ledger_day AS d"
+            " JOIN ledger_epoch AS e ON e.epoch = d.epoch"
             " JOIN ledger AS r ON r.epoch = d.epoch AND r.seq BETWEEN d.first_seq AND d.last_seq"
             " WHERE d.site = ? AND d.day = ? AND r.site = d.site AND r.kind IN (1, 2)"
             " AND r.public IS NOT NULL AND (e.void_from IS NULL OR r.seq < e.void_from)",
             (site, day),
         )
+        for row in rows:
+            if not is_whole(row):
+                raise LedgerError(f"record {row['seq']} of epoch {row['epoch']} was changed")
         return [row["public"] for row in rows]
 
+    def is_forgotten(self, site: int, day: int) -> bool:
+        """Whether the body of a usage record around a site's day is gone already: the total that
+        was told of it cannot be made again."""
+        row = self._database.one(
+            "SELECT 1 FROM ledger_day AS d JOIN ledger AS r"
+            " ON r.epoch = d.epoch AND r.seq BETWEEN d.first_seq AND d.last_seq"
+            " WHERE d.site = ? AND d.day = ? AND r.site = d.site AND r.kind IN (1, 2)"
+            " AND r.public IS NULL LIMIT 1",
+            (site, day),
+        )
+        return row is not None
+
     async def tell_day(self, site: int, day: int, total: Callable[[list[bytes]], Entry]) -> None:
-        """Append the total of a day, made of its records while none can be added."""
+        """Append the total of a day, made of its records while none can be added; of a day with
+        forgotten records the total of before stays. Raises LedgerError as `of_day` does."""
         async with self._database.transaction() as transaction:
-            transaction.append(total(self.of_day(site, day)))
+            if not self.is_forgotten(site, day):
+                transaction.append(total(self.of_day(site, day)))
             await transaction.run(
                 "UPDATE ledger_day SET is_told = 1 WHERE site = ? AND day = ?", (site, day)
             )
@@ -436,6 +472,15 @@ class LedgerStore:
             )
             transaction.append(rule.erased("bodies", len(keys), **_span(keys)))
         return len(keys)
+
+
+def is_whole(row: Row) -> bool:
+    """Whether a record (`public, c_loc, leaf`) is the one that was appended: its leaf is in the
+    tree, so nobody can change both unseen."""
+    try:
+        return leaf(row["public"], row["c_loc"]) == bytes(row["leaf"])
+    except (LedgerError, TypeError):
+        return False
 
 
 def _span(keys: Sequence[tuple[int, int]]) -> dict[str, Any]:

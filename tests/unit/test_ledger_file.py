@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from portal.domain import ledger, ledger_file, note
-from portal.domain.ledger import Kind
+from portal.domain.ledger import Flag, Kind
 from portal.domain.ledger_file import Finding
 from tests.unit.written_ledger import (
     HUB,
@@ -51,6 +51,27 @@ def second(lines: Sequence[bytes], keys: Sequence[note.Key] = KEYS) -> str:
     """What the auditors' own program says is wrong; "" for nothing."""
     wrong: str = SECOND.verify(lines, [str(key) for key in keys])[0]
     return wrong
+
+
+def test_both_say_how_many_records_may_tell_something_again() -> None:
+    log = Written(has_personal=False)
+    log.begin()
+    log.session(1)
+    parent = log.sign(is_cosigned=True)
+    log.begin(parent)
+    for flags in (Flag.FIRST | Flag.REPLAYED, Flag.LAST, Flag.LAST | Flag.REPLAYED):
+        log.append(
+            Kind.SLICE, ledger.Usage(int(flags), bytes(10), 1, 1, 60, 60, 60, 10, 90, 0), site=1
+        )
+    log.sign()
+    lines = log.end()
+    found = check(lines)
+    assert found.problem is None and (found.replayed, found.replayed_octets) == (2, 200)
+    wrong, facts = SECOND.verify(lines, [str(key) for key in KEYS])
+    assert wrong == ""
+    assert facts[-1] == "2 usage records may tell again what an earlier epoch told"
+    facts = SECOND.verify(two_epochs(), [str(key) for key in KEYS])[1]
+    assert "again" not in facts[-1]
 
 
 def place(text: str) -> str:

@@ -11,7 +11,7 @@ import asyncio
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -391,6 +391,19 @@ async def _whole(work: Coroutine[Any, Any, None]) -> None:
 
 def _read_only(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Callable[[str, Sequence[Any]], Iterator[Row]]]:
+    """What runs statements on one state of a file, whatever a running node adds meanwhile, and
+    gives their rows; changes nothing. Raises DatabaseError."""
+    connection = _read_only(path)
+    connection.row_factory = Row
+    try:
+        connection.execute("BEGIN")
+        yield connection.execute
+    finally:
+        connection.close()
 
 
 def check_file(path: Path) -> str | None:

@@ -101,6 +101,11 @@ def read_day(text: str, fallback: date) -> date:
         return fallback
 
 
+def is_day(text: str) -> bool:
+    """Whether a form sent a date, or none at all."""
+    return read_day(text, date.max) != date.max or not text
+
+
 def attachment(response: Response, name: str) -> Response:
     """Let a browser keep the answer as a file of this name, which has safe signs only."""
     response.headers["content-disposition"] = f'attachment; filename="{name}"'

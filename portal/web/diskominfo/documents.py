@@ -63,7 +63,14 @@ SETTING_FIELDS = (
     "wifi_name",
     "without_node",
 )
-KINDS = {"refused": "bad", "older": "low", "none": "low", "no_box": "none", "held": "ok"}
+KINDS = {
+    "damaged": "bad",
+    "refused": "bad",
+    "older": "low",
+    "none": "low",
+    "no_box": "none",
+    "held": "ok",
+}
 """A document's state at a site -> the sign beside its words; the worst first."""
 _PROFILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _REASON_LONGEST = 120

@@ -15,8 +15,16 @@ from portal.domain.hours import day_of, end_of_day
 from portal.errors import DeskError
 from portal.hub.review import Asked, Cursor, Few, Line, SiteView, cursor
 from portal.store.audit import Deed
-from portal.web.diskominfo.console import USAGE, Console, attachment, earliest, read_day, until
-from portal.web.diskominfo.usage_file import SHAPES, cause_words, name_of, parts
+from portal.web.diskominfo.console import (
+    USAGE,
+    Console,
+    attachment,
+    earliest,
+    is_day,
+    read_day,
+    until,
+)
+from portal.web.diskominfo.usage_file import AT_ONCE, SHAPES, cause_words, name_of, parts
 from portal.web.operator.desk import Need, NotHere, Page, Visit
 
 PAGE = 50
@@ -45,7 +53,10 @@ class _Usage:
 
     async def _list(self, visit: Visit, error: DeskError | None = None) -> Response:
         sites = await self._office.review.sites()
-        asked = _asked(visit, visit.query if visit.request.method == "GET" else visit.fields, sites)
+        values = visit.query if visit.request.method == "GET" else visit.fields
+        asked = _asked(visit, values, sites)
+        if error is None and not all(is_day(values.get(name, "")) for name in ("from", "to")):
+            error = DeskError("document_dates")
         below = cursor(visit.query.get("below", ""))
         lines: list[Line | Few] = []
         if error is None:
@@ -120,7 +131,7 @@ class _Usage:
         except DeskError as error:
             return await self._list(visit, error)
         await self._note(visit, "usage.export", asked)
-        lines = self._office.review.all_lines(asked, role)
+        lines = self._office.review.all_lines(asked, role, at_once=AT_ONCE)
         response = StreamingResponse(
             parts(lines, sites, visit.t, shape),
             media_type="text/csv; charset=utf-8; header=present",

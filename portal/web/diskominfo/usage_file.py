@@ -10,6 +10,7 @@ import io
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from portal.domain.ledger import ClockQuality, Flag
@@ -17,8 +18,8 @@ from portal.hub.review import Asked, Few, Line, SiteView
 from portal.reports import TERMINATE_CAUSES
 from portal.web.text import Translator
 
-AT_ONCE = 1_000
-"""Records in memory at a time."""
+AT_ONCE = 250
+"""Records in memory at a time; between two such parts nodes and other pages have their turn."""
 COLUMNS = (
     "site",
     "site_name",
@@ -115,7 +116,7 @@ def _fields(line: Line | Few, site: SiteView | None, t: Translator) -> Sequence[
         line.profile,
         TERMINATE_CAUSES.get(line.cause, "" if line.cause == 0 else str(line.cause)),
         cause_words(t, line.cause),
-        " ".join(flag.name.lower() for flag in Flag if line.flags & flag and flag.name),
+        _flags(line.flags),
         _quality(line.clock_quality),
         "",
         until,
@@ -127,6 +128,12 @@ def _fields(line: Line | Few, site: SiteView | None, t: Translator) -> Sequence[
 
 def _iso(at: int, zone: ZoneInfo) -> str:
     return datetime.fromtimestamp(at, zone).isoformat()
+
+
+@lru_cache(maxsize=256)
+def _flags(flags: int) -> str:
+    """The names of flags; those of a newer node have none."""
+    return " ".join(flag.name.lower() for flag in Flag if flags & flag and flag.name)
 
 
 def _quality(number: int) -> str:

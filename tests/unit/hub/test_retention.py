@@ -81,6 +81,62 @@ def test_records_named_as_erased_are_forgotten(tell: Tell) -> None:
     tell(story)
 
 
+def test_a_person_whose_records_are_all_erased_has_no_pseudonym_left(tell: Tell) -> None:
+    async def story(place: Office, node: WrittenNode) -> None:
+        database = place.hub.store.database
+
+        async def names(table: str) -> list[bytes]:
+            rows = await database.all(f"SELECT pseudonym FROM {table} ORDER BY pseudonym")
+            return [bytes(row["pseudonym"]) for row in rows]
+
+        async def users() -> list[tuple[int, int]]:
+            return [
+                (row["sessions"], row["users"])
+                for table in ("site_day", "site_month")
+                for row in await database.all(f"SELECT sessions, users FROM {table}")
+            ]
+
+        theirs = [node.session(1), node.session(1)]
+        node.session(2)
+        await place.take(node)
+        # The third comes with the record that erases it.
+        theirs.append(node.session(1))
+        node.add(Kind.ERASURE, {"records": [[0, theirs[0]]]})
+        await place.take(node)
+        # Who has records left goes on being counted, once.
+        assert await names("user_day") == await names("user_month") == [pseudonym(1), pseudonym(2)]
+        node.session(1)
+        theirs.append(len(node.records) - 1)
+        await place.take(node)
+        assert await users() == [(5, 2), (5, 2)]
+        assert await place.hub.proof.faults(node.node_id, place.now) == []
+        node.add(Kind.ERASURE, {"records": [[0, seq] for seq in theirs]})
+        node.session(3)
+        await place.take(node)
+        for table in ("user_day", "user_month", "session_record"):
+            assert await names(table) == [pseudonym(2), pseudonym(3)]
+        assert await users() == [(6, 3), (6, 3)]
+        node.session(2)
+        await place.take(node)
+        assert await users() == [(7, 3), (7, 3)]
+        assert await place.totals(node) == (7, 7 * 1100)
+        assert await place.hub.proof.faults(node.node_id, place.now) == []
+
+    tell(story)
+
+
+def test_a_session_without_a_card_can_be_erased_and_is_nobody(tell: Tell) -> None:
+    async def story(place: Office, node: WrittenNode) -> None:
+        seq = node.session(0)
+        node.session(0)
+        node.add(Kind.ERASURE, {"records": [[0, seq]]})
+        await place.take(node)
+        assert await place.totals(node) == (2, 2200)
+        assert await place.hub.proof.faults(node.node_id, place.now) == []
+
+    tell(story)
+
+
 def test_what_was_forgotten_is_in_no_file_of_the_directory(tmp_path: Path) -> None:
     directory = make_directory(tmp_path, "sqlite")
     name = b"\xa7PERSON\xa7\x01\x02"
@@ -104,6 +160,32 @@ def test_what_was_forgotten_is_in_no_file_of_the_directory(tmp_path: Path) -> No
             await place.hub.tidy()
             assert name not in files()
             assert await place.hub.store.database.octets() < octets
+
+    asyncio.run(whole())
+    assert name not in files()
+
+
+def test_an_erased_person_is_in_no_file_of_the_directory(tmp_path: Path) -> None:
+    directory = make_directory(tmp_path, "sqlite")
+    name = b"\xa7PERSON\xa7\x01\x02"
+    number = int.from_bytes(name, "big")
+
+    def files() -> bytes:
+        return b"".join(path.read_bytes() for path in directory.glob(f"{HUB_FILE_NAME}*"))
+
+    async def whole() -> None:
+        async with office(directory) as place:
+            node = WrittenNode()
+            await place.enrol(node)
+            theirs = [node.session(number if user % 3 == 0 else user) for user in range(900)][::3]
+            await place.take(node, node.exchange(count=400))
+            assert name in files()
+            node.add(Kind.ERASURE, {"records": [[0, seq] for seq in theirs]})
+            while node.acked < len(node.records):
+                await place.take(node, node.exchange(count=400))
+            await place.hub.tidy()
+            assert name not in files()
+            assert await place.hub.proof.faults(node.node_id, place.now) == []
 
     asyncio.run(whole())
     assert name not in files()
@@ -167,6 +249,37 @@ def test_a_change_by_hand_is_found(tell: Tell, sql: str, is_seen: bool) -> None:
         found = await place.hub.proof.faults(node.node_id, place.now)
         assert bool(found) == is_seen, found
         assert all(fault.what.endswith(".") for fault in found)
+
+    tell(story)
+
+
+TAMPERINGS_AFTER = (
+    "UPDATE site_day SET users = users + 1",
+    "UPDATE site_day SET output_octets = output_octets + 1",
+    "UPDATE site_month SET users = users - 1",
+    "UPDATE site_month SET counted_s = counted_s + 1",
+    "UPDATE site_hour SET sessions = 0",
+    "DELETE FROM user_day WHERE pseudonym = ?",
+    "UPDATE user_day SET pseudonym = ?",
+    "UPDATE user_month SET octets = octets + 1",
+    "UPDATE user_day SET profile = 7",
+    "UPDATE forgotten_day SET users = 0",
+    "DELETE FROM forgotten_month",
+)
+
+
+@pytest.mark.parametrize("sql", TAMPERINGS_AFTER)
+def test_a_change_by_hand_is_found_where_somebody_was_erased(tell: Tell, sql: str) -> None:
+    async def story(place: Office, node: WrittenNode) -> None:
+        first = node.session(1)
+        node.session(2)
+        node.add(Kind.ERASURE, {"records": [[0, first]]})
+        await place.take(node)
+        assert await place.hub.proof.faults(node.node_id, place.now) == []
+        name = pseudonym(2) if sql.startswith("DELETE") else pseudonym(9)
+        async with place.hub.store.database.transaction() as transaction:
+            await transaction.run(sql, (name,) if "?" in sql else ())
+        assert await place.hub.proof.faults(node.node_id, place.now)
 
     tell(story)
 

@@ -126,6 +126,17 @@ def test_limits_are_typed_and_read_in_plain_words(hub: Office) -> None:
     assert page.alert.startswith("Waktu per hari:")
 
 
+def test_a_stored_document_that_was_changed_is_said_to_be_damaged(hub: Office) -> None:
+    hub.heard(hub.add_box("TJL"))
+    person = hub.enter("ketua")
+    change(person, "profiles", name="harian", data_day="500MB")
+    hub.write("UPDATE document SET note = REPLACE(note, '500MB', '900MB')", [()])
+    assert "tanda tangan rusak di kantor" in person.get("/review/documents").text
+    assert "Simpan aturan ini sekali lagi" in person.get("/review/documents/profiles").text
+    change(person, "profiles", name="harian", data_day="500MB")
+    assert "rusak" not in person.get("/review/documents").text
+
+
 def test_a_document_of_another_program_is_shown_as_it_is(hub: Office) -> None:
     content = {"profiles": {"harian": {"data_fortnight": "9GB"}}}
     hub.do(hub.hub.documents.publish("profiles", "all", content, by="x", now=hub.at))

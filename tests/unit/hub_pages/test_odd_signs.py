@@ -12,7 +12,7 @@ NUL = "\x00"
     [
         "/review/audit?who=%00",
         "/review/?q=%00&group=%00&state=%00",
-        "/review/usage?from=%00",
+        "/review/usage?below=%00",
         "/review/documents/profiles?entry=%00",
     ],
 )

@@ -72,6 +72,8 @@ def test_a_period_and_a_site_leave_the_rest_out(hub: Office) -> None:
     [
         ("from=2026-11-21&to=2026-11-20", "lebih awal"),
         ("from=2026-01-01&to=2026-11-20", "Paling lama 92 hari"),
+        ("from=2026-13-45", "Tanggal tidak dikenal"),
+        ("to=kemarin", "Tanggal tidak dikenal"),
     ],
 )
 def test_a_period_that_makes_no_sense_is_refused_in_words(
