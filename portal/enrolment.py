@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from portal.domain import enrol_token
+from portal.domain import enrol_token, ledger, note
 from portal.domain.enrol_token import Token, TokenError
-from portal.domain.ledger import key_statement
 from portal.errors import UserError
 from portal.signing import FILE_NAME as KEY_FILE_NAME
 from portal.signing import SigningKeys
@@ -224,6 +223,8 @@ def _ask(
 
 
 NEXT_KEY_NAME = f"{KEY_FILE_NAME}.next"
+_SIGNATURE_NAME = "signature"
+"""Of the old key, for the ledger: when it is told there, the old key is gone."""
 
 
 def change_key(
@@ -249,9 +250,11 @@ def change_key(
         fresh = keys
     if fresh.former != former:
         # None was made yet, or it is in use since a power cut kept it from being cleared away.
-        fresh = keys.next(random_bytes)
+        fresh = SigningKeys(random_bytes(32), keys.exchange, keys.node_id, former)
         fresh.write(beside)
-    statement = key_statement(keys.node_id, keys.public, fresh.public)
+    statement = ledger.key_statement(keys.node_id, keys.public, fresh.public)
+    signature_old = keys.sign(statement).hex()
+    (beside / _SIGNATURE_NAME).write_text(signature_old, "ascii")
     try:
         _ask(
             trust.url,
@@ -260,7 +263,7 @@ def change_key(
             {
                 "old": keys.public.hex(),
                 "new": fresh.public.hex(),
-                "signature_old": keys.sign(statement).hex(),
+                "signature_old": signature_old,
                 "signature_new": fresh.sign(statement).hex(),
             },
             proxy,
@@ -273,12 +276,17 @@ def change_key(
     return fresh
 
 
-def is_key_untold(directory: Path, keys: SigningKeys) -> bool:
-    """Whether a box has kept a new key and was stopped before its ledger told of it."""
+def untold_key(directory: Path, keys: SigningKeys) -> dict[str, str] | None:
+    """What the ledger has to tell of a new key that is kept, None where there is nothing."""
+    beside = directory / NEXT_KEY_NAME
     try:
-        return SigningKeys.read(directory / NEXT_KEY_NAME) == keys
+        if SigningKeys.read(beside) != keys:
+            return None
+        signature = (beside / _SIGNATURE_NAME).read_text("ascii")
     except (FileNotFoundError, NotADirectoryError):
-        return False
+        return None
+    old = note.Key(keys.key.name, keys.key.algorithm, keys.former[-1])
+    return {"old": str(old), "new": str(keys.key), "signature": signature}
 
 
 def key_told(directory: Path) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from portal import enrolment
 from portal.admin import Admin
 from portal.devices import Devices
-from portal.domain import note
 from portal.domain.ledger import Kind
 from portal.ledger import Ledger
 from portal.notices import Notices
@@ -103,12 +102,9 @@ class HubSide:
 
     async def tell_key(self) -> None:
         """Have the ledger tell of a new signing key, where it does not yet."""
-        keys = self._ledger.keys
-        if not enrolment.is_key_untold(self._directory, keys):
+        payload = enrolment.untold_key(self._directory, self._ledger.keys)
+        if payload is None:
             return
-        old = note.Key(keys.key.name, keys.key.algorithm, keys.former[-1])
-        signature = keys.handed_over[-1].hex()
-        payload = {"old": str(old), "new": str(keys.key), "signature": signature}
         async with self._database.transaction() as transaction:
             transaction.append(Entry(Kind.KEY, self._now(), payload))
         await asyncio.to_thread(enrolment.key_told, self._directory)

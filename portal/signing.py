@@ -37,8 +37,6 @@ class SigningKeys:
     """What the box is called for ever, from its first signing key, also after a change of keys."""
     former: tuple[bytes, ...] = ()
     """Public keys it signed with before, oldest first: what it signed then is still its own."""
-    handed_over: tuple[bytes, ...] = ()
-    """With which each of them handed over to the next (`ledger.key_statement`)."""
 
     @classmethod
     def make(
@@ -48,18 +46,6 @@ class SigningKeys:
         seed = random_bytes(_OCTETS)
         name = node_id or ledger.node_id(_public(seed))
         return cls(seed, random_bytes(_OCTETS), name)
-
-    def next(self, random_bytes: Callable[[int], bytes]) -> "SigningKeys":
-        """Keys of the same box with another signing key, to which the present one hands over."""
-        seed = random_bytes(_OCTETS)
-        statement = ledger.key_statement(self.node_id, self.public, _public(seed))
-        return SigningKeys(
-            seed,
-            self.exchange,
-            self.node_id,
-            (*self.former, self.public),
-            (*self.handed_over, self.sign(statement)),
-        )
 
     @classmethod
     def read(cls, directory: Path) -> "SigningKeys":
@@ -73,7 +59,6 @@ class SigningKeys:
                 bytes.fromhex(found["exchange"]),
                 found["node_id"],
                 tuple(bytes.fromhex(key) for key in found.get("former", [])),
-                tuple(bytes.fromhex(one) for one in found.get("handed_over", [])),
             )
         except FileNotFoundError:
             raise
@@ -97,7 +82,6 @@ class SigningKeys:
             "seed": self.seed.hex(),
             "exchange": self.exchange.hex(),
             "former": [key.hex() for key in self.former],
-            "handed_over": [one.hex() for one in self.handed_over],
         }
         unfinished = directory / f"{FILE_NAME}.unfinished"
         with suppress(FileNotFoundError):
