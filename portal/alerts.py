@@ -115,6 +115,8 @@ def _of_link(found: Overview) -> list[Alert]:
         since_at = found.hub.since_at or found.now_at
         if found.now_at - since_at > HUB_AWAY_S:
             listed.append(Alert("hub_down", Level.NOTE, {"since_at": since_at}))
+    if found.is_refused_by_hub:
+        listed.append(Alert("hub_refuses", Level.LOW))
     if found.is_settled:
         for device in found.silent_devices:
             if device.last_heard_at is None:

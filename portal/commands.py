@@ -19,7 +19,6 @@ from portal.admin import Gateway, Site
 from portal.audit import COMMAND_LINE
 from portal.control import Report
 from portal.domain import profile as profiles_domain
-from portal.domain.ledger import Kind
 from portal.domain.profile import Profile
 from portal.errors import UserError
 from portal.node import Node
@@ -112,8 +111,9 @@ async def _new_key(node: Node, arguments: Arguments, report: Report) -> object:
     fresh = await asyncio.to_thread(
         enrolment.change_key, node.directory, old, trust, os.urandom, proxy=arguments["proxy"]
     )
-    node.ledger.append(Kind.KEY, {"old": str(old.key), "new": str(fresh.key)})
     node.signing = node.ledger.keys = fresh
+    await node.hub.tell_key()
+    node.hub.sync.soon()
     return {"node": fresh.node_id, "key": str(fresh.key)}
 
 

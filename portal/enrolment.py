@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from portal.domain import enrol_token
+from portal.domain import enrol_token, ledger, note
 from portal.domain.enrol_token import Token, TokenError
 from portal.errors import UserError
 from portal.signing import FILE_NAME as KEY_FILE_NAME
@@ -223,12 +223,8 @@ def _ask(
 
 
 NEXT_KEY_NAME = f"{KEY_FILE_NAME}.next"
-_KEY_STATEMENT = b"pesisir new key 1\n"
-
-
-def key_statement(node_id: str, old: bytes, new: bytes) -> bytes:
-    """What both keys sign when a box changes its signing key."""
-    return _KEY_STATEMENT + node_id.encode() + b"\n" + old + new
+_SIGNATURE_NAME = "signature"
+"""Of the old key, for the ledger: when it is told there, the old key is gone."""
 
 
 def change_key(
@@ -241,35 +237,65 @@ def change_key(
 ) -> SigningKeys:
     """Have the hub take a new signing key, and keep it here. Raises UserError.
 
-    The new key is on disk before the hub hears of it, so an answer that was lost, or a power cut,
-    is made good by asking again.
+    The hub takes the old key until the new one is used, and the new one is on disk before the hub
+    hears of it: after a lost answer, or a power cut anywhere, the box goes on with the key it has,
+    and asking again ends the same. Call `key_told` when the ledger has it.
     """
     beside = directory / NEXT_KEY_NAME
     beside.mkdir(mode=0o700, exist_ok=True)
+    former = (*keys.former, keys.public)
     try:
         fresh = SigningKeys.read(beside)
     except FileNotFoundError:
-        former = (*keys.former, keys.public)
+        fresh = keys
+    if fresh.former != former:
+        # None was made yet, or it is in use since a power cut kept it from being cleared away.
         fresh = SigningKeys(random_bytes(32), keys.exchange, keys.node_id, former)
         fresh.write(beside)
-    statement = key_statement(keys.node_id, keys.public, fresh.public)
-    _ask(
-        trust.url,
-        _trusting(trust.authority),
-        f"/api/v1/nodes/{keys.node_id}/key",
-        {
-            "old": keys.public.hex(),
-            "new": fresh.public.hex(),
-            "signature_old": keys.sign(statement).hex(),
-            "signature_new": fresh.sign(statement).hex(),
-        },
-        proxy,
-    )
+    statement = ledger.key_statement(keys.node_id, keys.public, fresh.public)
+    signature_old = keys.sign(statement).hex()
+    (beside / _SIGNATURE_NAME).write_text(signature_old, "ascii")
+    try:
+        _ask(
+            trust.url,
+            _trusting(trust.authority),
+            f"/api/v1/nodes/{keys.node_id}/key",
+            {
+                "old": keys.public.hex(),
+                "new": fresh.public.hex(),
+                "signature_old": signature_old,
+                "signature_new": fresh.sign(statement).hex(),
+            },
+            proxy,
+        )
+    except UserError as error:
+        raise UserError(
+            f"{error} The key was not changed; the box goes on with the old one."
+        ) from (error)
     fresh.write(directory)
-    for left in beside.iterdir():
-        left.unlink()
-    beside.rmdir()
     return fresh
+
+
+def untold_key(directory: Path, keys: SigningKeys) -> dict[str, str] | None:
+    """What the ledger has to tell of a new key that is kept, None where there is nothing."""
+    beside = directory / NEXT_KEY_NAME
+    try:
+        if SigningKeys.read(beside) != keys:
+            return None
+        signature = (beside / _SIGNATURE_NAME).read_text("ascii")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    old = note.Key(keys.key.name, keys.key.algorithm, keys.former[-1])
+    return {"old": str(old), "new": str(keys.key), "signature": signature}
+
+
+def key_told(directory: Path) -> None:
+    """Clear away what `change_key` leaves until the ledger tells of the new key."""
+    beside = directory / NEXT_KEY_NAME
+    if beside.is_dir():
+        for left in beside.iterdir():
+            left.unlink()
+        beside.rmdir()
 
 
 def keep(directory: Path, enrolled: Enrolled) -> None:

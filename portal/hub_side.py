@@ -3,12 +3,14 @@
 The node owns it and starts its task; without enrolment it does nothing.
 """
 
+import asyncio
 import os
 import secrets
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from portal import enrolment
 from portal.admin import Admin
 from portal.devices import Devices
 from portal.domain.ledger import Kind
@@ -20,6 +22,7 @@ from portal.settings import FILE_NAME as SETTINGS_NAME
 from portal.settings import Settings
 from portal.signing import verify
 from portal.store.db import Database
+from portal.store.ledger import Entry
 from portal.store.sync import SyncStore
 from portal.sync import trust as hub_trust
 from portal.sync.exchanges import Sync
@@ -50,6 +53,8 @@ class HubSide:
         self._settings = settings
         self._trust: HubTrust | None = None
         self._trusted_at_ns = -1
+        self._database = database
+        self._ledger = ledger
         self.store = SyncStore(database)
         self.policy = Policy(
             self.store,
@@ -65,6 +70,7 @@ class HubSide:
         self.sealed = SealedState(
             database, directory, settings_name=SETTINGS_NAME, now=now, random_octets=os.urandom
         )
+        self._now = now
         dice = secrets.SystemRandom()
         self.sync = Sync(
             self.store,
@@ -93,6 +99,15 @@ class HubSide:
         if found is None or url is None or url == found.url:
             return found
         return HubTrust(url, found.authority, found.cosigner, found.documents, found.recovery)
+
+    async def tell_key(self) -> None:
+        """Have the ledger tell of a new signing key, where it does not yet."""
+        payload = enrolment.untold_key(self._directory, self._ledger.keys)
+        if payload is None:
+            return
+        async with self._database.transaction() as transaction:
+            transaction.append(Entry(Kind.KEY, self._now(), payload))
+        await asyncio.to_thread(enrolment.key_told, self._directory)
 
 
 class _Clock:

@@ -28,7 +28,7 @@ from portal.domain.ledger import (
     parse_origin,
     person_octets,
 )
-from portal.domain.session import mark_told, untold
+from portal.domain.session import Session, mark_told, untold
 from portal.pseudonyms import NOBODY, Pseudonyms, month_of_local
 from portal.reports import TERMINATE_CAUSES
 from portal.sessions import Live, Sessions
@@ -193,7 +193,7 @@ class Ledger:
         head = self.store.head()
         if not piece.records:
             flags |= _FIRST
-        if head is not None and session.id < head.replayed_below:
+        if head is not None and head.replayed_below and _may_be_told(session, head):
             flags |= _REPLAYED
         pseudonym, profile = NOBODY, 0
         if account is not None:
@@ -286,6 +286,7 @@ class Ledger:
         *,
         replayed_below: int,
         replay_from: int | None = None,
+        known: tuple[int, int] | None = None,
         above: int = -1,
     ) -> None:
         """Begin a new epoch that goes on from `parent`, the last checkpoint the hub is known to
@@ -293,7 +294,8 @@ class Ledger:
 
         Sessions with an id under `replayed_below` may be told for the second time; what the present
         epoch has from record `replay_from` on is told again, since the hub has other records there.
-        `above`: an epoch that is known to be taken.
+        `known`: the epoch and record from which on the hub has what this box has forgotten, where
+        that is not the parent's end. `above`: an epoch that is known to be taken.
         """
         head, now = self.store.head(), self._now()
         epochs = [above, -1 if head is None else head.epoch]
@@ -302,12 +304,14 @@ class Ledger:
             epochs.append(parse_origin(note.parse_checkpoint(text).origin)[1])
         epoch = max(epochs) + 1
         opening = Opening(epoch, self.keys.node_id, now, replayed_below, replay_from)
-        payload = {
+        payload: dict[str, Any] = {
             "why": why,
             "key": str(self.keys.key),
             "parent": parent,
             "from": now,
         }
+        if known is not None:
+            payload["known"] = list(known)
         entries = [Entry(Kind.EPOCH, now, payload), *self._all_config(now)]
         await self.store.open(opening, entries, self._again)
 
@@ -364,6 +368,12 @@ class Ledger:
             gap = {"cause": CHANGED_BY_HAND, "from": now, "to": now, "failures": changed}
             entries.append(Entry(Kind.GAP, now, gap))
         return entries
+
+
+def _may_be_told(session: Session, head: Head) -> bool:
+    """Whether the box may have told of a session and forgotten it: it knew it before the older disk
+    was put back, or first heard of it after that, from a gateway, as one that was going on."""
+    return session.id < head.replayed_below or session.started_at < head.opened_at
 
 
 def _replayed(usage: Usage) -> Usage:

@@ -357,6 +357,7 @@ class Node:
             silent_devices=self._silent_devices,
             newest_backup_at=lambda: newest_at(settings.backup.place(directory), NODE_NIGHTLY),
             certificate=self._certificate_look,
+            is_refused_by_hub=lambda: self.hub.sync.is_refused,
         )
         self.retention = Retention(
             self.store,
@@ -440,6 +441,7 @@ class Node:
             node = cls(directory, settings, clocks, database)
             first_id = ((node.boot + 1) << BOOT_SHIFT) + 1
             await node.ledger.begin(node.store.box(), first_session_id=first_id)
+            await node.hub.tell_key()
             try:
                 await node.vouchers.remove_unfinished()
             except DatabaseError as error:

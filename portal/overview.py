@@ -98,6 +98,8 @@ class Overview:
     """When the newest nightly backup was made, None for none."""
     certificate: CertificateLook | None = None
     """None where the portal serves none (level 0)."""
+    is_refused_by_hub: bool = False
+    """The hub answers, and takes nothing from this box until somebody at the office acts."""
 
 
 class Waiting(Protocol):
@@ -127,6 +129,7 @@ class DayView:
         silent_devices: Callable[[int], Sequence[SilentDevice]],
         newest_backup_at: Callable[[], int | None],
         certificate: Callable[[], CertificateLook | None] = lambda: None,
+        is_refused_by_hub: Callable[[], bool] = lambda: False,
     ):
         self._store = store
         self._admin = admin
@@ -143,6 +146,7 @@ class DayView:
         self._silent_devices = silent_devices
         self._newest_backup_at = newest_backup_at
         self._certificate = certificate
+        self._is_refused_by_hub = is_refused_by_hub
         self._began_s = elapsed_s()
 
     async def of(self, site_id: int) -> Overview:
@@ -184,6 +188,7 @@ class DayView:
             silent_devices=tuple(self._silent_devices(site_id)),
             backup_at=backup_at,
             certificate=self._certificate(),
+            is_refused_by_hub=self._is_refused_by_hub(),
         )
 
     def figures(self, site_ids: Sequence[int]) -> list[SiteFigures]:

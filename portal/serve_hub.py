@@ -337,7 +337,11 @@ class HubService:
             return None
         self._renew_own_certificate()
         return ServedCertificate(
-            http.tls_cert, http.tls_key, https_host(http.url), now=self.hub.now
+            http.tls_cert,
+            http.tls_key,
+            https_host(http.url),
+            now=self.hub.now,
+            keeps_sessions=True,
         )
 
     def _renew_own_certificate(self) -> None:

@@ -92,6 +92,12 @@ class SigningKeys:
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, directory / FILE_NAME)
+        # The hub ends the old key as soon as the new one is used: it must not come back.
+        place = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(place)
+        finally:
+            os.close(place)
 
     @classmethod
     def read_or_make(cls, directory: Path, random_bytes: Callable[[int], bytes]) -> "SigningKeys":

@@ -11,6 +11,14 @@ from portal.node import Node
 from portal.sync import stick as usb_stick
 
 Arguments = Mapping[str, Any]
+_AFTER = {
+    "pending": "The node asks again by itself; nothing is lost.",
+    "unknown": "Residents are served as before, and the records are kept here; call the office.",
+    "revoked": "Residents are served as before, and the records are kept here; call the office.",
+    "fork": "The records are kept here, and go on in a new log within an hour; the office is told.",
+    "hub_lies": "The records and the proof are kept here; call the office.",
+}
+"""What follows for people, by how the node stands with its hub."""
 
 
 async def _sync(node: Node, arguments: Arguments, report: Report) -> object:
@@ -20,9 +28,8 @@ async def _sync(node: Node, arguments: Arguments, report: Report) -> object:
         raise UserError("This node has no hub; it gets one with: pesisir enrol FILE")
     outcome = await sync.now()
     if outcome.sentence:
-        raise UserError(
-            f"No exchange: {outcome.sentence}. The node tries again by itself; nothing is lost."
-        )
+        after = _AFTER.get(sync.standing, "The node tries again by itself; nothing is lost.")
+        raise UserError(f"No exchange: {outcome.sentence}. {after}")
     return {
         **sync.status(),
         "exchanges": outcome.exchanges,

@@ -19,13 +19,16 @@ from portal import keys as node_keys
 from portal.alerts import FREE_AT_LEAST_OCTETS
 from portal.captivity import HIDDEN
 from portal.certificates import WARNED_BEFORE_S, Fault, Standing, https_host
+from portal.cli.sync import STANDINGS
 from portal.cli.terminal import duration, octets, plural, when
+from portal.domain.exchange import REFUSED_STANDINGS
 from portal.errors import UserError
 from portal.link_watch import HEARD_S
 from portal.served_certificate import fits
 from portal.setting_values import Listen
 from portal.settings import Settings
 from portal.store import db, ledger_proof
+from portal.sync import trust as hub_trust
 
 PROGRAM_FROM = datetime(2026, 11, 1, tzinfo=UTC)
 """No clock is right that says earlier: the program did not exist."""
@@ -66,6 +69,7 @@ def look(directory: Path, call: Callable[[str], Any]) -> dict[str, Any]:
     findings.append(_clock(directory, status))
     findings.append(_disk(directory))
     findings += _gateways(status)
+    findings += _hub(directory, call if status is not None else None)
     shown = []
     if found is not None:
         shown = [asdict(entry) for entry in settings.describe(directory)]
@@ -323,6 +327,25 @@ def _backhaul(found: Settings, status: dict[str, Any] | None) -> Iterator[Findin
         state, since = status["backhaul"]["state"], status["backhaul"]["down_since"]
         text = f"down since {when(since)}" if state == "down" else state
         yield Finding("backhaul", OK if state == "up" else WARNING, text)
+
+
+def _hub(directory: Path, call: Callable[[str], Any] | None) -> Iterator[Finding]:
+    try:
+        trust = hub_trust.read(directory)
+        found = None if trust is None or call is None else call("hub_status")
+    except UserError as error:
+        yield Finding("hub", WARNING, str(error))
+        return
+    if trust is None:
+        return
+    if found is None:
+        yield Finding("hub", OK, f"{trust.url}; asked by the running node")
+        return
+    text = STANDINGS[found["standing"]]
+    if found["standing"] in REFUSED_STANDINGS:
+        text += "; residents are served, records are kept here"
+    is_well = found["standing"] in ("new", "well")
+    yield Finding("hub", OK if is_well else WARNING, f"{trust.url}: {text}")
 
 
 def _clock(directory: Path, status: dict[str, Any] | None) -> Finding:

@@ -22,6 +22,8 @@ REVOKED_S: Final = 6 * 3600
 EPOCH_EVERY_S: Final = 3600
 """Two boxes with one identity overtake each other in turn; each does so once an hour at most."""
 
+REFUSED_STANDINGS: Final = ("unknown", "revoked", "fork", "hub_lies")
+"""The hub answers, and somebody at the office has to act."""
 Standing = Literal[
     "new", "well", "late", "pending", "unknown", "revoked", "fork", "hub_lies", "refused"
 ]
@@ -114,6 +116,9 @@ class Then:
 def plan(state: State, log_size: int) -> Send:
     """What to send now. `log_size`: records in the node's log."""
     behind = log_size - state.size
+    if state.standing in ("pending", "revoked"):
+        # Asking costs little; records are sent to a hub that takes them.
+        return Send(min(state.size, log_size), 0, state.is_proof_wanted)
     if behind <= 0 or (behind > state.most and state.promised < log_size):
         return Send(min(state.size, log_size), 0, state.is_proof_wanted)
     return Send(state.size, min(behind, state.most), state.is_proof_wanted)

@@ -390,24 +390,29 @@ class Enrolments:
     # --- new keys of a box
 
     async def take_key(self, node_id: str, old: bytes, new: bytes) -> None:
-        """Take another signing key of a box in the place of the one that signed the request.
+        """Take another signing key of a box, beside the one that signed the request.
 
-        Asked twice, it is done once. Raises Refused.
+        The old one stays good until an exchange signed with the new one comes: a box that loses
+        the answer, or its power, before it has kept the new key goes on with what it has. Asked
+        twice, it is done once. Raises Refused.
         """
         if len(new) != 32:
             raise Refused(422, "a signing key is 32 octets")
         now = self._now()
         async with self._store.database.transaction() as transaction:
+            node = await self._store.node(transaction, node_id)
+            if node is not None and node["state"] == "revoked":
+                raise Refused(410, "the office has taken this box's right to report")
             keys = await self._store.keys_of(transaction, node_id)
-            if new in keys and old not in keys:
+            if new in keys:
                 return
             if old not in keys:
                 raise Refused(401, "the key that signs is not this box's")
+            if new in await self._store.all_keys_of(transaction, node_id):
+                raise Refused(409, "the box had this key before; it needs a new one")
             await self._store.add_key(transaction, node_id, new, now)
-            if new != old:
-                await self._store.end_key(transaction, node_id, old, now)
-                deed = Deed(node_id, "node.key", None, node_id)
-                await self._office.write_deed(transaction, now, deed)
+            deed = Deed(node_id, "node.key", None, node_id)
+            await self._office.write_deed(transaction, now, deed)
 
 
 def _told(site: Row) -> dict[str, str]:

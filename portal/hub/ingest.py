@@ -142,8 +142,8 @@ class Ingest:
             )
         proof = None
         if problem is not None:
-            known = head.cosigned if newest is None else newest.cosigned
-            proof = known if problem.problem == Problem.EPOCH else (head.cosigned or known)
+            # A box goes on after the newest epoch, whichever of them it came with.
+            proof = head.cosigned if newest is None else newest.cosigned
         answer = Answer(
             head.size if problem is None or problem.size is None else problem.size,
             # A node that has it already, and asks for news only, does not pay for it again.

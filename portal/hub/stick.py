@@ -47,10 +47,20 @@ def _files(directory: Path) -> list[Path]:
     return paths
 
 
+def _is_signed(found: usb_stick.Batches, keys: list[bytes]) -> bool:
+    message = found.message()
+    return any(verify(key, found.signature, message) for key in keys)
+
+
 async def _take(path: Path, nodes: HubStore, ingest: Ingest, now: int) -> Taken:
     found = usb_stick.read_batches(path)
     keys = await nodes.keys_of(nodes.database, found.node_id)
-    if not any(verify(key, found.signature, found.message()) for key in keys):
+    if not _is_signed(found, keys):
+        if _is_signed(found, await nodes.all_keys_of(nodes.database, found.node_id)):
+            raise UserError(
+                f"{path} is signed with a key that the box has changed since; write it again at the"
+                " box."
+            )
         raise UserError(f"{path} is signed by no node of this hub, or was changed on the way.")
     answers: list[Answer] = []
     for body in found.exchanges:

@@ -96,16 +96,9 @@ class UsageKeeper:
         batch: Sequence[Told],
     ) -> Told:
         day, month = day_and_month(record.at, zone(record.site))
-        figures = (
-            min(usage.input_octets, MOST_OCTETS),
-            min(usage.output_octets, MOST_OCTETS),
-            min(usage.counted_s, MOST_S),
-        )
-        is_session = bool(usage.flags & Flag.FIRST)
+        figures, is_session = _figures(usage), bool(usage.flags & Flag.FIRST)
         if usage.flags & Flag.REPLAYED and head.parent_epoch is not None:
-            figures, is_session = await self._beyond(
-                transaction, head, record, usage, day, figures, is_session, batch
-            )
+            figures, is_session = await self._beyond(transaction, head, record, usage, day, batch)
         return Told(head.epoch, record, usage, day, month, is_session, *figures)
 
     async def _beyond(
@@ -115,14 +108,14 @@ class UsageKeeper:
         record: Record,
         usage: Usage,
         day: int,
-        figures: tuple[int, int, int],
-        is_session: bool,
         batch: Sequence[Told],
     ) -> tuple[tuple[int, int, int], bool]:
         """What a record that may tell something again tells beyond what the hub had heard.
 
-        The node forgot records after the parent checkpoint; of a session that is in both, the hub
-        counts the larger of the two stories.
+        The box forgot what it had told from `_known` on. Of what began at a gateway in one second
+        the hub counts the larger of the two stories. A pseudonym tells no session apart here: it
+        is another after the month's end, and after a disk that had forgotten it. So several
+        sessions of one second are one story, and never count for more than they were.
         """
         started_at = record.at - usage.started_ago_s
         rows = await self._store.of_session(
@@ -132,29 +125,34 @@ class UsageKeeper:
             usage.gateway,
             started_at,
         )
-        since = (head.parent_epoch or 0, head.parent_size or 0)
-        forgotten = [row for row in rows if since <= (row["epoch"], row["seq"]) < (head.epoch, 0)]
-        same = [row for row in forgotten if bytes(row["pseudonym"]) == usage.pseudonym]
-        if not same and len({bytes(row["pseudonym"]) for row in forgotten}) == 1:
-            # The pseudonym itself was forgotten, and a new one made.
-            same = forgotten
-        if not same:
-            return figures, is_session
-        heard = tuple(
-            sum(int(row[name]) for row in same)
-            for name in ("input_octets", "output_octets", "counted_s")
-        )
-        again = [0, 0, 0]
-        for earlier in await self._earlier(transaction, head, rows, usage, started_at, batch):
-            for place, value in enumerate(earlier):
-                again[place] += value
-        new = tuple(
-            max(0, told + more - known) - max(0, told - known)
-            for told, more, known in zip(again, figures, heard, strict=True)
-        )
-        return (new[0], new[1], new[2]), False
+        since = await self._known(transaction, head)
+        heard = [0, 0, 0, 0]
+        for row in rows:
+            if since <= (row["epoch"], row["seq"]) < (head.epoch, 0):
+                _add_to(heard, row["input_octets"], row["output_octets"], row["counted_s"])
+                heard[3] += bool(row["flags"] & Flag.FIRST)
+        again = [0, 0, 0, 0]
+        for earlier in await self._again(transaction, head, rows, usage, started_at, batch):
+            _add_to(again, *_figures(earlier))
+            again[3] += bool(earlier.flags & Flag.FIRST)
+        told = (*_figures(usage), int(bool(usage.flags & Flag.FIRST)))
+        new = [
+            max(0, before + more - known) - max(0, before - known)
+            for before, more, known in zip(again, told, heard, strict=True)
+        ]
+        return (new[0], new[1], new[2]), bool(new[3])
 
-    async def _earlier(
+    async def _known(self, transaction: HubTransaction, head: HubHead) -> tuple[int, int]:
+        """(epoch, record) from which on the box has forgotten what it told before this epoch."""
+        parent = (head.parent_epoch or 0, head.parent_size or 0)
+        for row in await self._ledger.records(transaction, head.node_id, head.epoch, 0, 1):
+            opening = decode(bytes(row["public"])).payload
+            known = opening.get("known") if isinstance(opening, Mapping) else None
+            if isinstance(known, list) and [type(each) for each in known] == [int, int]:
+                return min(parent, (known[0], known[1]))
+        return parent
+
+    async def _again(
         self,
         transaction: HubTransaction,
         head: HubHead,
@@ -162,12 +160,12 @@ class UsageKeeper:
         usage: Usage,
         started_at: int,
         batch: Sequence[Told],
-    ) -> list[tuple[int, int, int]]:
-        """What this epoch has told of the session so far, as told."""
+    ) -> list[Usage]:
+        """What this epoch has told again of that gateway and second so far, as told."""
         places = [
             (row["epoch"], row["seq"])
             for row in rows
-            if row["epoch"] == head.epoch and bytes(row["pseudonym"]) == usage.pseudonym
+            if row["epoch"] == head.epoch and row["flags"] & Flag.REPLAYED
         ]
         found = [
             decode(bytes(row["public"])).payload
@@ -176,15 +174,11 @@ class UsageKeeper:
         found += [
             each.usage
             for each in batch
-            if each.usage.pseudonym == usage.pseudonym
+            if each.usage.flags & Flag.REPLAYED
             and each.usage.gateway == usage.gateway
             and each.record.at - each.usage.started_ago_s == started_at
         ]
-        return [
-            (each.input_octets, each.output_octets, each.counted_s)
-            for each in found
-            if isinstance(each, Usage)
-        ]
+        return [each for each in found if isinstance(each, Usage)]
 
     async def _add(self, transaction: HubTransaction, node_id: str, sums: Sums) -> None:
         """Add what a batch adds."""
@@ -296,6 +290,20 @@ class UsageKeeper:
         zones = {site: zone(site) for site in {_site(bytes(row["public"])) for row in usage}}
         await forget_persons(transaction, self._ledger, self._store, head.node_id, usage, zones)
         await self._nodes.set_facts(transaction, [(FORGOTTEN, "1")])
+
+
+def _figures(usage: Usage) -> tuple[int, int, int]:
+    """Octets in and out and seconds of a record, nonsense cut off."""
+    return (
+        min(usage.input_octets, MOST_OCTETS),
+        min(usage.output_octets, MOST_OCTETS),
+        min(usage.counted_s, MOST_S),
+    )
+
+
+def _add_to(sums: list[int], *figures: int) -> None:
+    for place, figure in enumerate(figures):
+        sums[place] += figure
 
 
 def event_text(payload: Mapping[str, Any]) -> str:

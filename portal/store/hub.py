@@ -144,21 +144,25 @@ class HubStore:
     async def add_key(
         self, transaction: HubTransaction, node_id: str, public_key: bytes, now: int
     ) -> None:
-        """Take another signing key of a node as good."""
+        """Take another signing key of a node as good, the newest of them."""
+        row = await transaction.one(
+            "SELECT MAX(since_at) AS at FROM node_key WHERE node_id = ?", (node_id,)
+        )
+        latest = None if row is None else row["at"]
         await transaction.run(
             "INSERT INTO node_key (node_id, public_key, since_at) VALUES (?, ?, ?)"
             " ON CONFLICT (node_id, public_key) DO NOTHING",
-            (node_id, public_key, now),
+            (node_id, public_key, now if latest is None else max(now, latest + 1)),
         )
 
-    async def end_key(
+    async def end_older_keys(
         self, transaction: HubTransaction, node_id: str, public_key: bytes, now: int
     ) -> None:
-        """Take a signing key of a node as good no longer."""
+        """Take the signing keys that a node had before this one as good no longer."""
         await transaction.run(
-            "UPDATE node_key SET ended_at = ? WHERE node_id = ? AND public_key = ?"
-            " AND ended_at IS NULL",
-            (now, node_id, public_key),
+            "UPDATE node_key SET ended_at = ? WHERE node_id = ? AND ended_at IS NULL AND since_at <"
+            " (SELECT since_at FROM node_key WHERE node_id = ? AND public_key = ?)",
+            (now, node_id, node_id, public_key),
         )
 
     async def keys_of(self, reading: Reading, node_id: str) -> list[bytes]:

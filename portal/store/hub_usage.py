@@ -116,7 +116,7 @@ class HubUsageStore:
     ) -> list[Row]:
         """Records of sessions that began at this gateway in this second, of a span of days."""
         return await reading.all(
-            "SELECT epoch, seq, pseudonym, counted_s, input_octets, output_octets"
+            "SELECT epoch, seq, flags, counted_s, input_octets, output_octets"
             " FROM session_record WHERE node_id = ? AND day BETWEEN ? AND ?"
             " AND started_at = ? AND gateway = ? ORDER BY epoch, seq",
             (node_id, *days, started_at, gateway),

@@ -139,6 +139,16 @@ class Sync:
         """Whether this node has a hub."""
         return self._trust() is not None
 
+    @property
+    def standing(self) -> exchange.Standing:
+        """How the last exchange left the node with its hub."""
+        return self._state.standing
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the hub takes nothing from this box until somebody at the office acts."""
+        return self.is_enrolled and self._state.standing in exchange.REFUSED_STANDINGS
+
     def status(self) -> dict[str, Any]:
         """How the node stands with its hub."""
         trust, head = self._trust(), self._ledger.store.head()
@@ -233,8 +243,9 @@ class Sync:
     def _wait_s(self, then: Then | None) -> float:
         if then is not None and then.is_retry:
             return exchange.retry_s(then.state.failures, self._throw())
-        if then is not None and then.wait_s and self.watch_until_at is None:
-            return then.wait_s
+        if then is not None and then.wait_s:
+            is_watched = self.watch_until_at is not None and then.state.standing == "well"
+            return min(then.wait_s, WATCH_INTERVAL_S) if is_watched else then.wait_s
         spread = 1 + JITTER * (2 * self._throw() - 1)
         return self.interval_s() * spread
 
@@ -488,11 +499,13 @@ class Sync:
         # What the hub has of this epoch, or of later ones, is from a future that the box forgot.
         is_fork = answer.problem in (wire.Problem.FORK, wire.Problem.EPOCH)
         within = sent.first <= answer.size <= sent.first + sent.count
+        same = (answer.size if within else sent.first) if is_fork else sent.size
         await self._ledger.open_epoch(
             answer.head,
             ROLLED_BACK,
             replayed_below=self._first_session_id(),
-            replay_from=(answer.size if within else sent.first) if is_fork else None,
+            replay_from=same if is_fork else None,
+            known=(self._epoch, same),
         )
         self._opened_s = self._clock.elapsed_s()
         log.error("rolled_back epoch=%d", self._epoch)
@@ -570,4 +583,9 @@ def _answer(reply: Reply) -> wire.Answer | None:
 
 
 def _why(answer: wire.Answer, then: Then) -> str:
-    return answer.detail or answer.problem or f"the hub's answer made no sense ({then.evidence})"
+    """What went wrong, without a full stop: more is said behind it."""
+    if answer.detail or answer.problem:
+        return (answer.detail or str(answer.problem)).rstrip(".")
+    if then.evidence is not None:
+        return "the hub shows what does not fit this box's log; both sides are kept"
+    return "the hub's answer does not fit what this box sent"

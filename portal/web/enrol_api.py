@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from portal.enrolment import key_statement
+from portal.domain.ledger import key_statement
 from portal.hub.enrolment import Enrolments, Presented, Refused
 from portal.misses import Misses
 from portal.signing import verify

@@ -48,6 +48,10 @@ class Asked:
     state: str
     counter: int
     body: bytes
+    key: bytes
+    """That signed it."""
+    is_newer_key: bool
+    """There are good keys that the node had before."""
 
 
 class HubApi:
@@ -103,6 +107,10 @@ class HubApi:
         except (WireError, CheckpointError) as error:
             log.warning("exchange_makes_no_sense node=%s reason=%s", asked.node_id, error)
             return self._refusal(422, Problem.BODY, _sentence(error))
+        if asked.is_newer_key and outcome.status == 200:
+            # The node has kept its new key, so it needs the old one no longer.
+            async with self._nodes.database.transaction() as transaction:
+                await self._nodes.end_older_keys(transaction, asked.node_id, asked.key, self._now())
         return _answer(outcome.status, outcome.answer)
 
     async def put_backup(self, request: Request) -> Response:
@@ -164,7 +172,8 @@ class HubApi:
             signed = signed_requests.read(
                 request.method, self._authority(request), request.url.path, request.headers, body
             )
-            if signed.keyid != node_id or not _is_good(signed, keys):
+            key = _fitting(signed, keys) if signed.keyid == node_id else None
+            if key is None:
                 raise SignatureError("the signature fits no key of this node")
         except SignatureError as error:
             self._limit.miss(source)
@@ -174,7 +183,7 @@ class HubApi:
             return self._refusal(413, Problem.BODY, str(error))
         except (ClientDisconnect, TimeoutError):
             return self._refusal(408, Problem.BODY, "The body did not arrive.")
-        return Asked(node_id, str(node["state"]), signed.counter, body)
+        return Asked(node_id, str(node["state"]), signed.counter, body, key, key != keys[0])
 
     def _authority(self, request: Request) -> str:
         """What the node has signed as the authority: the Host it asked."""
@@ -226,8 +235,9 @@ class HubApi:
         return counted
 
 
-def _is_good(signed: Signed, keys: list[bytes]) -> bool:
-    return any(verify(key, signed.signature, signed.base) for key in keys)
+def _fitting(signed: Signed, keys: list[bytes]) -> bytes | None:
+    """The key that signed, None where it is none of these."""
+    return next((key for key in keys if verify(key, signed.signature, signed.base)), None)
 
 
 async def _body(request: Request, most_octets: int) -> bytes:

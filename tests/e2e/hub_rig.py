@@ -207,13 +207,14 @@ class VillageRig:
 
     async def use(self, first: int, count: int) -> list[int]:
         """Append `count` sessions with the numbers from `first` on, in one commit: each says its
-        number as its octets. Returns the numbers once they are on disk."""
+        number as its octets, and is the only one of its gateway, since what begins at a gateway in
+        one second is one story after an older disk. Returns the numbers once they are on disk."""
         node, at = self.rig.node, int(self.rig.at)
         numbers = list(range(first, first + count))
         async with node.ledger.store._database.transaction() as transaction:
             for number in numbers:
                 usage = Usage(
-                    *(int(Flag.FIRST | Flag.LAST), number.to_bytes(10, "big"), 1, 1),
+                    *(int(Flag.FIRST | Flag.LAST), number.to_bytes(10, "big"), number, 1),
                     *(60, 60, 60, 2 * number, number, 1),
                 )
                 personal = {"serial": f"A001-{number}"}

@@ -52,7 +52,10 @@ def test_a_blank_box_reports_changes_its_key_and_is_revoked(hub: Path, tmp_path:
         revoked = ("box", "revoke", enrolled["node"], "--reason", "kotak dicuri", "--dir", hub)
         assert pesisir(*revoked).status == 0
         refused = pesisir("sync", "--dir", box)
-        assert refused.status == 1 and "right to report" in refused.err
+        assert refused.status == 1 and "right to report. Residents are served" in refused.err
+        assert refused.err.count("..") == 0
+        (looked,) = [one for one in answer("check", "--dir", box)["checks"] if one["name"] == "hub"]
+        assert looked["status"] == "warning" and "right to report; residents" in looked["message"]
     (site,) = answer("site", "list", "--dir", hub)
     assert (site["state"], site["node"]) == ("none", None)
 

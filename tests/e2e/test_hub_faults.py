@@ -8,60 +8,14 @@ has a number of its own, and says it as its octets: the hub must have each once.
 import asyncio
 import os
 import random
-import time
-from collections.abc import Awaitable, Callable
+import socket
+import ssl
 from pathlib import Path
 
 from portal.domain import ledger, merkle, note
-from portal.hub_process import check as hub_check
-from tests.e2e.faulty_link import Cut, Link
+from tests.e2e.faulty_link import Cut
 from tests.e2e.hub_rig import HubRig, VillageRig, broken_off
-
-Story = Callable[[VillageRig, HubRig], Awaitable[None]]
-
-
-def play(tmp_path: Path, story: Story) -> None:
-    """Let a story happen to an enrolled node and its hub."""
-    link = Link()
-    hub = HubRig(tmp_path / "hub", link)
-
-    async def whole() -> None:
-        village = await VillageRig(tmp_path).open()
-        try:
-            hub.enrol(village)
-            await story(village, hub)
-        finally:
-            await village.close()
-
-    try:
-        asyncio.run(whole())
-    finally:
-        hub.close()
-        link.close()
-
-
-def assert_hub_has(hub: HubRig, numbers: list[int]) -> None:
-    """The hub counts exactly these sessions, each once, in its records and in its roll-ups."""
-    numbers = sorted(numbers)
-    assert hub.sessions() == numbers
-    assert hub.totals() == (len(numbers), 2 * sum(numbers), sum(numbers))
-
-
-async def assert_all_agree(village: VillageRig, hub: HubRig, tmp_path: Path) -> None:
-    """After everything: the node's own log is whole, and the hub has what is in it."""
-    await village.exchange_until_quiet()
-    assert_hub_has(hub, village.sessions())
-    found = await village.exported(hub, tmp_path / f"{time.monotonic_ns()}.ledger")
-    assert found.problem is None
-    assert found.epochs[-1].cosigned == found.epochs[-1].records
-    assert_hub_proves(hub)
-
-
-def assert_hub_proves(hub: HubRig) -> None:
-    """Every table of the hub is what the records in it say."""
-    checks = hub.run(hub_check.look(hub.hub))
-    assert [each for each in checks if each["status"] == "fail"] == []
-
+from tests.e2e.hub_stories import assert_all_agree, assert_hub_has, assert_hub_proves, play
 
 # --- the accidents
 
@@ -73,6 +27,37 @@ def test_a_session_reaches_the_hub(tmp_path: Path) -> None:
         assert_hub_has(hub, told)
         assert hub.alarms() == set()
         await assert_all_agree(village, hub, tmp_path)
+
+    play(tmp_path, story)
+
+
+def test_a_session_of_tls_is_resumed_and_kept_at_the_hub(tmp_path: Path) -> None:
+    """What resumes a connection is a number, and not a ticket of 200 octets each way."""
+
+    async def story(village: VillageRig, hub: HubRig) -> None:
+        context = ssl.create_default_context(cadata=hub.hub.introduction()["authority"])
+
+        def asked(before: ssl.SSLSession | None) -> tuple[bool, ssl.SSLSession]:
+            with (
+                socket.create_connection(("127.0.0.1", hub.link.port)) as link,
+                context.wrap_socket(link, server_hostname="127.0.0.1", session=before) as way,
+            ):
+                way.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                answer = b""
+                while not answer.endswith(b"}"):
+                    answer += way.recv(1000)
+                is_resumed, found = bool(way.session_reused), way.session
+                way.unwrap()
+                assert found is not None
+                return is_resumed, found
+
+        session: ssl.SSLSession | None = None
+        for turn in range(4):
+            is_resumed, session = await asyncio.to_thread(asked, session)
+            assert is_resumed == (turn > 0)
+            assert session is not None
+            # 2 h are more than the half hour from one exchange to the next.
+            assert session.timeout >= 7200
 
     play(tmp_path, story)
 

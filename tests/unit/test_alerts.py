@@ -134,6 +134,7 @@ def test_a_site_that_is_well_has_no_alerts() -> None:
             Level.NOTE,
             {"since_at": NOW_AT - 2 * DAY_S},
         ),
+        ({"is_refused_by_hub": True}, "hub_refuses", Level.LOW, {}),
     ],
 )
 def test_each_fault_is_one_alert(

@@ -133,6 +133,11 @@ def test_pending_and_revoked_nodes_wait_without_forgetting_anything() -> None:
     assert (pending.wait_s, pending.state.standing) == (exchange.PENDING_S, "pending")
     revoked = exchange.answered(state, Sent(0, 0, 9), Answered(410, 0, problem="revoked"), 9)
     assert (revoked.wait_s, revoked.state.standing) == (exchange.REVOKED_S, "revoked")
+    # Whom the hub takes nothing from asks with a checkpoint, and sends when it says yes.
+    for state in (pending.state, revoked.state):
+        assert exchange.plan(state, 9) == Send(0, 0)
+        then = exchange.answered(state, Sent(0, 0, 9), Answered(200, 0), 9)
+        assert then.is_again and exchange.plan(then.state, 9) == Send(0, 9)
 
 
 def test_a_used_counter_is_overtaken_once_and_then_waited_for() -> None:

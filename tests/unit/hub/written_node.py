@@ -48,10 +48,15 @@ class WrittenNode:
     def node_id(self) -> str:
         return ledger.node_id(self.public)
 
-    def begin(self, parent: str | None, at: int = NOON) -> None:
+    def begin(
+        self, parent: str | None, at: int = NOON, known: tuple[int, int] | None = None
+    ) -> None:
         """Begin an epoch: EPOCH, then what the numbers stand for."""
         self.records = []
-        self.add(Kind.EPOCH, {"why": "first start", "parent": parent, "from": at}, at=at)
+        payload: dict[str, Any] = {"why": "first start", "parent": parent, "from": at}
+        if known is not None:
+            payload["known"] = list(known)
+        self.add(Kind.EPOCH, payload, at=at)
         for number, code in enumerate(self.sites, 1):
             self.add(
                 Kind.CONFIG,
@@ -61,11 +66,11 @@ class WrittenNode:
                 site=number,
             )
 
-    def next_epoch(self, parent: str | None) -> None:
-        """Go on in a new epoch."""
+    def next_epoch(self, parent: str | None, known: tuple[int, int] | None = None) -> None:
+        """Go on in a new epoch; from `known` on the box has forgotten what it told."""
         self.epoch += 1
         self.acked = 0
-        self.begin(parent)
+        self.begin(parent, known=known)
 
     def add(self, kind: Kind, payload: Payload, *, at: int = NOON, site: int = 0) -> int:
         """Append a record; its number."""

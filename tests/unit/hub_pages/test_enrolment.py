@@ -1,6 +1,9 @@
 """Enrolment: a box with a token is let in by a person, once; over real TLS."""
 
+import asyncio
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from portal import enrolment
-from portal.domain import enrol_token
+from portal import enrolment, wire
+from portal.domain import enrol_token, ledger, merkle, note
 from portal.enrolment import Enrolled, Given
 from portal.errors import DeskError, UserError
 from portal.signing import SigningKeys
 from portal.sync import trust as hub_trust
+from portal.sync.client import HubClient
 from tests.unit.hub_pages.office import Office
 
 WEEK_S = 7 * 86_400
@@ -225,13 +229,101 @@ def good_keys(hub: Office, node_id: str) -> set[bytes]:
     return {bytes(row["public_key"]) for row in rows}
 
 
-def test_a_changed_key_takes_the_place_of_the_old_one(hub: Office, tmp_path: Path) -> None:
+def test_a_changed_key_takes_the_place_of_the_old_one_when_it_is_used(
+    hub: Office, tmp_path: Path
+) -> None:
     old, trust = enrolled(hub, tmp_path)
     new = enrolment.change_key(tmp_path, old, trust, os.urandom)
     assert new.node_id == old.node_id
     assert new.public != old.public
     assert SigningKeys.read(tmp_path) == new
+    assert good_keys(hub, old.node_id) == {old.public, new.public}
+    # A box that lost its power before it kept the new key reports with the old one, as before.
+    assert report(hub, trust, old, 1) == 200
+    assert good_keys(hub, old.node_id) == {old.public, new.public}
+    assert report(hub, trust, new, 2) == 200
     assert good_keys(hub, old.node_id) == {new.public}
+    assert report(hub, trust, old, 3) == 401
+
+
+def report(hub: Office, trust: hub_trust.HubTrust, keys: SigningKeys, counter: int) -> int:
+    """The status of an exchange of an empty log, signed by these keys."""
+    at = note.Checkpoint(ledger.origin(keys.node_id, 0), 0, merkle.Frontier().root())
+    text = note.checkpoint_text(at)
+    checkpoint = note.format_note(text, (note.sign_note(text, keys.key, keys.sign),))
+    body = wire.pack(wire.Exchange(wire.VERSION, 0, 0, b"", checkpoint, 0, []))
+    client = HubClient(trust.url, trust.authority, node_id=keys.node_id, signer=keys.sign)
+
+    async def asked() -> int:
+        path = client.path("exchange")
+        return (await client.request("POST", path, body, counter=counter, created_at=1)).status
+
+    try:
+        return asyncio.run(asked())
+    finally:
+        client.close()
+
+
+STOPPED = """
+import os, sys
+from pathlib import Path
+from portal import enrolment
+from portal.signing import SigningKeys
+from portal.sync import trust
+
+left = int(sys.argv[2])
+
+def stop(event, arguments):
+    global left
+    if event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "socket.connect"):
+        left -= 1
+        if left < 0:
+            os._exit(9)
+
+place = Path(sys.argv[1])
+keys, hub = SigningKeys.read(place), trust.read(place)
+sys.addaudithook(stop)
+enrolment.change_key(place, keys, hub, os.urandom)
+enrolment.key_told(place)
+"""
+
+
+def test_a_box_killed_at_any_step_of_a_change_of_key_reports_on(
+    hub: Office, tmp_path: Path
+) -> None:
+    """Whatever key it starts with then is good, and asking again ends with a new one."""
+    first, trust = enrolled(hub, tmp_path)
+    hub_trust.write(tmp_path, trust)
+    counter, seen, was_killed, steps = 0, {first.public}, True, 0
+    while was_killed:
+        code = (sys.executable, "-c", STOPPED, str(tmp_path), str(steps))
+        was_killed = subprocess.run(code, timeout=60).returncode == 9
+        steps += 1
+        keys = SigningKeys.read(tmp_path)
+        counter += 1
+        assert report(hub, trust, keys, counter) == 200
+        seen.add(keys.public)
+    assert steps > 10
+    assert len(seen) >= 2 and keys.public != first.public
+    assert not (tmp_path / enrolment.NEXT_KEY_NAME).exists()
+    assert good_keys(hub, first.node_id) == {keys.public}
+
+
+def test_a_change_of_key_without_a_link_changes_nothing(hub: Office, tmp_path: Path) -> None:
+    old, trust = enrolled(hub, tmp_path)
+    nowhere = hub_trust.HubTrust("https://127.0.0.1:9", *tuple_of(trust)[1:])
+    with pytest.raises(UserError, match=r"cannot be reached.*\. The key was not changed; the box"):
+        enrolment.change_key(tmp_path, old, nowhere, os.urandom)
+    assert SigningKeys.read(tmp_path) == old
+    assert good_keys(hub, old.node_id) == {old.public}
+
+
+def test_a_revoked_box_does_not_get_another_key(hub: Office, tmp_path: Path) -> None:
+    old, trust = enrolled(hub, tmp_path)
+    hub.do(hub.hub.office.enrolments.revoke(old.node_id, "admin", "kotak dicuri"))
+    with pytest.raises(UserError, match="taken this box's right to report"):
+        enrolment.change_key(tmp_path, old, trust, os.urandom)
+    assert SigningKeys.read(tmp_path) == old
 
 
 def test_a_change_of_key_whose_answer_was_lost_is_made_good(hub: Office, tmp_path: Path) -> None:
@@ -250,6 +342,7 @@ def test_a_change_of_key_whose_answer_was_lost_is_made_good(hub: Office, tmp_pat
     assert (tmp_path / "pesisir.signing").read_bytes() == before
     new = enrolment.change_key(tmp_path, old, trust, os.urandom)
     assert new.seed == kept[0]
+    assert report(hub, trust, new, 1) == 200
     assert good_keys(hub, old.node_id) == {new.public}
     # And once more, as if this answer had been lost as well.
     hub.do(hub.hub.office.enrolments.take_key(old.node_id, old.public, new.public))

@@ -62,6 +62,8 @@ class PaperHub:
             answer = wire.Answer(self.counter, problem="counter", detail="used before")
             return 401, wire.pack(answer)
         self.counter = signed.counter
+        if self.state == "revoked":
+            return 410, wire.pack(wire.Answer(0, problem="revoked", detail="Taken away."))
         if self.state == "pending":
             return 202, wire.pack(wire.Answer(0, problem="pending", detail="not approved"))
         if path.endswith("/backup"):

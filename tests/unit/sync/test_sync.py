@@ -257,6 +257,28 @@ def test_nobody_approved_it_yet(tmp_path: Path) -> None:
     run(tmp_path, scenario)
 
 
+def test_a_revoked_box_asks_four_times_a_day_even_when_watched(tmp_path: Path) -> None:
+    async def scenario(village: Village) -> None:
+        await village.exchange()
+        village.assert_same()
+        village.hub.state = "revoked"
+        await village.sync.watch(True)
+        await village.happen(3)
+        await village.exchange()
+        asked = village.hub.counter
+        assert village.sync.standing == "revoked" and village.sync.is_refused
+        assert village.sync._due_s - village.rig.elapsed_s == 6 * 3600
+        # It keeps what happens, and tells it when the office changes its mind.
+        await village.happen(3)
+        village.hub.state = "active"
+        await village.exchange()
+        assert village.hub.counter - asked == 2
+        village.assert_same()
+        assert not village.sync.is_refused
+
+    run(tmp_path, scenario)
+
+
 def test_balances_go_with_an_exchange_and_everything_once_a_night(tmp_path: Path) -> None:
     async def scenario(village: Village) -> None:
         await village.rig.cards("warga", 3)
