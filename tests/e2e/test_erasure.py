@@ -8,7 +8,7 @@ from portal.domain.ledger import Usage, decode
 from portal.store import ledger_proof
 from portal.store.db.either import HUB_FILE_NAME
 from tests.e2e.hub_rig import HubRig, VillageRig
-from tests.e2e.test_hub_faults import assert_hub_proves, play
+from tests.e2e.hub_stories import assert_hub_proves, play
 from tests.unit.aaa.rig import STOP
 
 GATEWAY, MAC, IP = "10.20.0.1", "02-AA-BB-CC-DD-7E", "10.9.8.7"
