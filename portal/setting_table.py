@@ -245,3 +245,20 @@ TABLE: tuple[Setting, ...] = (
         "directory of pesisir.toml.",
     ),
 )
+
+NOT_A_HUBS = (
+    *("radius", "backhaul", "hub", "http.operator_listen"),
+    *("privacy.personal_days", "privacy.complaint_days"),
+)
+"""Sections and settings that only a node reads."""
+AT_A_HUB = {
+    "http.listen": "Where nodes and the browsers of reviewers connect.",
+    "http.url": "The address nodes use to reach the hub.",
+    "privacy.session_months": "After so many whole months single sessions are deleted.",
+}
+"""What these mean to a hub."""
+
+
+def is_a_hubs(setting: Setting) -> bool:
+    """Whether a hub reads it."""
+    return setting.section not in NOT_A_HUBS and setting.name not in NOT_A_HUBS

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from portal.errors import UserError
-from portal.setting_table import PREFIX, TABLE, Setting
+from portal.setting_table import AT_A_HUB, PREFIX, TABLE, Setting, is_a_hubs
 from portal.setting_values import BadValue, Listen, Network
 
 FILE_NAME = "pesisir.toml"
@@ -333,11 +333,16 @@ class Shown:
     origin: str  # "default", "pesisir.toml" or "environment"
 
 
-def describe(directory: Path, environ: Mapping[str, str] | None = None) -> list[Shown]:
-    """Every setting in force, in the table's order, secrets masked, for `pesisir check`."""
+def describe(
+    directory: Path, environ: Mapping[str, str] | None = None, *, is_hub: bool = False
+) -> list[Shown]:
+    """Every setting in force, of a hub every one it reads, in the table's order, secrets masked,
+    for `pesisir check`."""
     environ = os.environ if environ is None else environ
     shown = []
     for name, (raw, origin) in _origins(directory, environ).items():
+        if is_hub and not is_a_hubs(_BY_NAME[name]):
+            continue
         is_hidden = _BY_NAME[name].is_secret and raw != _BY_NAME[name].default
         shown.append(Shown(name, "(hidden)" if is_hidden else toml_text(raw), origin))
     return shown
@@ -352,20 +357,22 @@ def toml_text(raw: object) -> str:
     return str(raw)
 
 
-def file_text(values: Mapping[str, str | list[str]] | None = None) -> str:
-    """The text of a new pesisir.toml: every key with its meaning and default as a comment, and
-    those in `values` (by section.key) set.
+def file_text(values: Mapping[str, str | list[str]] | None = None, *, is_hub: bool = False) -> str:
+    """The text of a new pesisir.toml: every key, of a hub every one it reads, with its meaning and
+    default as a comment, and those in `values` (by section.key) set.
     """
     values = {} if values is None else values
     lines = [
         "# Settings of Pesisir. Every key is explained in docs/settings.md; a line that",
         "# begins with # shows a default. PESISIR_<SECTION>_<KEY> in the environment comes first.",
     ]
-    for section in _SECTIONS:
+    table = [setting for setting in TABLE if not is_hub or is_a_hubs(setting)]
+    for section in dict.fromkeys(setting.section for setting in table):
         lines += ["", f"[{section}]"]
-        for setting in TABLE:
+        for setting in table:
             if setting.section == section:
-                lines.append(f"# {setting.meaning.split('. ')[0].rstrip('.')}.")
+                meaning = (AT_A_HUB if is_hub else {}).get(setting.name, setting.meaning)
+                lines.append(f"# {meaning.split('. ')[0].rstrip('.')}.")
                 if setting.name in values:
                     lines.append(f"{setting.key} = {toml_text(values[setting.name])}")
                 else:

@@ -101,8 +101,10 @@ def import_stick(stick: Path, as_json: bool) -> None:
             ["BOX", "EXCHANGES", "RECORDS HERE", "PROBLEM", "TO CARRY BACK"],
             [
                 [
-                    *(one["node_id"], str(one["exchanges"]), str(one["size"])),
-                    *(one["problem"] or "-", Path(one["answers"]).name),
+                    *(one["node_id"], str(one["exchanges"])),
+                    str(one["size"]) if one["exchanges"] else "-",
+                    one["problem"] or ("-" if one["exchanges"] else "the box had nothing new"),
+                    Path(one["answers"]).name,
                 ]
                 for one in taken
             ],
@@ -171,7 +173,7 @@ def checked() -> dict[str, Any] | None:
 
     shown = [
         {"name": each.name, "value": each.value, "origin": each.origin}
-        for each in settings.describe(path)
+        for each in settings.describe(path, is_hub=True)
     ]
     found = serve_hub.call(path, "check")
     return {**found, "settings": shown}

@@ -4,8 +4,10 @@ from typing import Any
 
 import click
 
-from portal.cli.terminal import Command, call, details, json_option, plural, show, when
+from portal.cli.terminal import Command, call, details, duration, json_option, plural, show, when
 
+CLOCK_OFF_S = 120
+"""Less is the time an answer takes over a satellite, and what crystals lose."""
 STANDINGS = {
     "none": "no hub; this box gets one with: pesisir enrol FILE",
     "new": "not yet asked since the start",
@@ -38,6 +40,10 @@ def standing_text(found: dict[str, Any]) -> str:
         rows.append(
             (f"{one['name']} ({one['scope']})", f"{text}: {one['why']}" if one["why"] else text)
         )
+    off_s = found["clock_off_s"]
+    if off_s is not None and abs(off_s) >= CLOCK_OFF_S:
+        side = "ahead of" if off_s > 0 else "behind"
+        rows.append(("Clock", f"the hub's is {duration(abs(off_s))} {side} this box's"))
     if found["evidence"]:
         rows.append(("Evidence", f"{plural(found['evidence'], 'contradiction')} kept"))
     return details(rows)

@@ -56,7 +56,13 @@ async def _take(path: Path, nodes: HubStore, ingest: Ingest, now: int) -> Taken:
     found = usb_stick.read_batches(path)
     keys = await nodes.keys_of(nodes.database, found.node_id)
     if not _is_signed(found, keys):
-        if _is_signed(found, await nodes.all_keys_of(nodes.database, found.node_id)):
+        former = await nodes.all_keys_of(nodes.database, found.node_id)
+        if not former:
+            raise UserError(
+                f"{path} is of the box {found.node_id[:40]}, which this hub does not know; enrol it"
+                " and write the stick again: the box has all its records still."
+            )
+        if _is_signed(found, former):
             raise UserError(
                 f"{path} is signed with a key that the box has changed since; write it again at the"
                 " box."

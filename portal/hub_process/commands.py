@@ -73,7 +73,7 @@ async def execute(hub: "Hub", name: str, arguments: Mapping[str, Any]) -> object
             return await OFFICE_TABLE[name](hub.office, **arguments)
         command = TABLE.get(name)
         if command is None:
-            raise UserError(f"the hub has no command {name}")
+            raise UserError("that is a command for a node, and this is a hub's directory")
         return await command(hub, **arguments)
     except StoreUnavailableError as error:
         raise UserError(str(error)) from error

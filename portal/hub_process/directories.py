@@ -124,7 +124,7 @@ def _fill(
         }
         if database_url is not None:
             chosen["database.url"] = database_url
-        hub_keys.write_secretly(file, settings.file_text({**chosen, **values}))
+        hub_keys.write_secretly(file, settings.file_text({**chosen, **values}, is_hub=True))
     found = settings.load_for_hub(directory)
     made.append(directory / HUB_FILE_NAME)
     reviewer = Reviewer(admin, "admin", passwords.hashed(password), must_change)

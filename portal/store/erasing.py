@@ -95,12 +95,13 @@ class ErasingStore:
 
     async def drop_bodies(self, before_at: int, step: int, *, has_hub: bool) -> int:
         """Drop the bodies of at most `step` erased records made before a moment, of which the hash
-        stays; return of how many. With a hub only what is in its own backup."""
+        stays; return of how many. With a hub only what is in its own backup,
+        or is told again in a later epoch."""
         rows = self._database.all(
             "SELECT x.epoch, x.seq FROM ledger_erasing AS x"
             " JOIN ledger AS r ON r.epoch = x.epoch AND r.seq = x.seq"
             " JOIN ledger_epoch AS e ON e.epoch = x.epoch"
-            " WHERE r.at < ? AND (? = 0 OR r.seq < e.backed_up) LIMIT ?",
+            " WHERE r.at < ? AND (? = 0 OR r.seq < e.backed_up OR r.seq >= e.void_from) LIMIT ?",
             (before_at, int(has_hub), step),
         )
         if not rows:

@@ -126,6 +126,7 @@ class Sync:
         self._busy = asyncio.Lock()
         self._due_s = float("-inf")
         self._failed_at: int | None = None
+        self._clock_off_s: int | None = None
         self._sentence = ""
         self.running = False
         """Whether an exchange is under way."""
@@ -170,6 +171,7 @@ class Sync:
             "backup_at": self._numbers.get("backup_at"),
             "running": self.running,
             "documents": self._policy.shown(),
+            "clock_off_s": self._clock_off_s,
             "evidence": len(self._store.evidence()),
         }
 
@@ -422,6 +424,7 @@ class Sync:
                 epoch, sent.size, whole, at=now, backed_up=answer.backed_up_size
             )
         await self._set(exchanged_at=now)
+        self._clock_off_s = answer.now_at - now if answer.now_at else None
         self._is_backup_wanted |= answer.wants_backup
 
     # -- without a link --------------------------------------------------------------------

@@ -96,7 +96,8 @@ def test_a_blank_box_takes_the_place_of_a_dead_one(tmp_path: Path) -> None:
     with RunningHub(tmp_path / "hub") as hub:
         enrolled(hub, old)
         serial, code, class_value, acked = asyncio.run(village_life(old))
-        shutil.rmtree(old)
+        kept = tmp_path / "kept"
+        shutil.move(old, kept)
 
         file = tmp_path / "new.enrol"
         hub.command("site", "token", "TJL", "--file", file)
@@ -110,6 +111,20 @@ def test_a_blank_box_takes_the_place_of_a_dead_one(tmp_path: Path) -> None:
         ).json
         assert found["cards"] == 2
         asyncio.run(goes_on(new, serial, code, class_value, acked))
+        # The hub has proven the chain over both boxes, and the old one reports no more.
+        looked = pesisir("--dir", hub.directory, "check", "--json")
+        assert looked.status == 0 and looked.json["ok"], looked.out
+        assert asyncio.run(standing_of(kept)) == "revoked"
+
+
+async def standing_of(directory: Path) -> str:
+    """How a box stands with its hub after an exchange."""
+    rig = await opened(directory)
+    try:
+        await rig.node.hub.sync.now()
+        return str(rig.node.hub.sync.status()["standing"])
+    finally:
+        await rig.close()
 
 
 def test_another_key_opens_nothing_and_changes_nothing(tmp_path: Path) -> None:

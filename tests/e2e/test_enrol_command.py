@@ -1,6 +1,8 @@
 """A box from its token to its revocation, by the commands of people, on a running hub and node."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,8 @@ import pytest
 
 from tests.e2e.command import SETTINGS, RunningNode, pesisir
 from tests.e2e.hub_process import RunningHub
+
+AUDITOR = Path(__file__).resolve().parents[2] / "docs" / "verify-ledger.py"
 
 
 @pytest.fixture
@@ -49,6 +53,18 @@ def test_a_blank_box_reports_changes_its_key_and_is_revoked(hub: Path, tmp_path:
         status = answer("ledger", "status", "--dir", box)
         # The record of the new key is written with the next commit.
         assert status["size"] - 1 <= site["verified_records"] <= status["size"]
+        # What was signed with the old key and with the new one is one log, for either verifier.
+        file, keys = tmp_path / "log.ledger", tmp_path / "log.keys"
+        answer("ledger", "export", file, "--dir", box)
+        keys.write_text("\n".join(status["keys"]), encoding="ascii")
+        assert len(status["keys"]) == 3
+        for more in ((), ("--key", keys)):
+            found = pesisir("ledger", "verify", file, *more)
+            assert (found.status, "GOOD" in found.out) == (0, True), found.err
+        other = subprocess.run(
+            [sys.executable, str(AUDITOR), str(file), str(keys)], capture_output=True, check=False
+        )
+        assert other.returncode == 0, other.stdout
         revoked = ("box", "revoke", enrolled["node"], "--reason", "kotak dicuri", "--dir", hub)
         assert pesisir(*revoked).status == 0
         refused = pesisir("sync", "--dir", box)

@@ -30,6 +30,9 @@ def test_a_stick_carries_the_records_and_brings_the_hubs_signature_back(tmp_path
         status = pesisir("--dir", node, "ledger", "status", "--json").json
         assert status["at_hub"] == status["size"]
         assert status["cosigned"]["size"] == status["size"]
+        # Carried once more without anything new, it says so in words.
+        said = pesisir("--dir", hub.directory, "hub", "import", stick)
+        assert said.status == 0 and "the box had nothing new" in said.out
 
 
 def test_a_stick_that_was_changed_is_refused_whole(tmp_path: Path) -> None:

@@ -240,3 +240,15 @@ def test_a_node_refuses_a_database_server(tmp_path: Path) -> None:
 
 def test_a_settings_mistake_is_a_user_error() -> None:
     assert issubclass(SettingsError, UserError)
+
+
+def test_a_hubs_file_has_what_a_hub_reads_in_a_hubs_words(tmp_path: Path) -> None:
+    text = settings.file_text({"http.listen": "https://0.0.0.0:8443"}, is_hub=True)
+    for word in ("resident", "phone", "[radius]", "[backhaul]", "[hub]", "operator_listen"):
+        assert word not in text
+    for word in ("[http]", "[privacy]", "session_months", "[database]", "[backup]", "nodes"):
+        assert word in text
+    (tmp_path / settings.FILE_NAME).write_text(text.replace("https://", ""))
+    assert str(settings.load_for_hub(tmp_path, {}).http.listen[0]) == "0.0.0.0:8443"
+    shown = [each.name for each in settings.describe(tmp_path, {}, is_hub=True)]
+    assert "radius.auth" not in shown and "backup.directory" in shown

@@ -1,6 +1,7 @@
 """A hub's database in a PostgreSQL server, through asyncpg (the optional extra `hub`)."""
 
 import asyncio
+import os
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
@@ -201,6 +202,8 @@ class PostgresHubDatabase:
 
 
 def _plain(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
     return (str(error).splitlines() or [""])[0].rstrip(".") or type(error).__name__
 
 

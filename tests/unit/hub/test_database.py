@@ -118,7 +118,7 @@ def test_a_server_that_is_not_there_is_said_without_its_password(tmp_path: Path)
     with pytest.raises(StoreUnavailableError) as caught:
         asyncio.run(open_hub_database(tmp_path, url))
     assert "geheim" not in str(caught.value)
-    assert str(caught.value).endswith(".")
+    assert str(caught.value).endswith(" cannot be used: Connection refused.")
 
 
 @pytest.mark.skipif(

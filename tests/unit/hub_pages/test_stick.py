@@ -82,6 +82,57 @@ def test_a_stick_of_a_stranger_or_a_changed_one_is_refused(hub: Office, tmp_path
     assert records(hub) == 0
 
 
+def test_a_stick_of_a_box_that_is_not_enrolled_or_has_changed_its_key_says_so(
+    hub: Office, tmp_path: Path
+) -> None:
+    carry(WrittenNode(seed=b"\x09" * 32, sites=("TJL",)), tmp_path)
+    with pytest.raises(UserError, match="this hub does not know; enrol it"):
+        take(hub, tmp_path)
+    for left in tmp_path.iterdir():
+        left.unlink()
+    node = known(hub)
+    carry(node, tmp_path)
+
+    async def changed() -> None:
+        store = hub.hub.store
+        async with store.database.transaction() as transaction:
+            await store.add_key(transaction, node.node_id, bytes(32), hub.at)
+            await store.end_older_keys(transaction, node.node_id, bytes(32), hub.at)
+
+    hub.do(changed())
+    with pytest.raises(UserError, match="a key that the box has changed since; write it again"):
+        take(hub, tmp_path)
+    assert records(hub) == 0
+
+
+def test_a_stick_copied_by_half_is_refused_and_the_whole_one_is_taken(
+    hub: Office, tmp_path: Path
+) -> None:
+    path = carry(known(hub), tmp_path)
+    whole = path.read_bytes()
+    for length in (0, 1, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(UserError, match="is no file of a Pesisir stick, or is damaged"):
+            take(hub, tmp_path)
+        assert records(hub) == 0
+    path.write_bytes(whole)
+    (taken,) = take(hub, tmp_path)
+    assert taken.problem is None and records(hub) == taken.size
+
+
+def test_a_stick_older_than_the_hub_changes_nothing(hub: Office, tmp_path: Path) -> None:
+    node = known(hub)
+    older = carry(node, tmp_path).read_bytes()
+    take(hub, tmp_path)
+    node.session(1)
+    carry(node, tmp_path)
+    (newer,) = take(hub, tmp_path)
+    assert newer.problem is None
+    usb_stick.batches_path(tmp_path, node.node_id).write_bytes(older)
+    (again,) = take(hub, tmp_path)
+    assert (again.problem, again.size, records(hub)) == (None, newer.size, newer.size)
+
+
 def test_an_empty_stick_is_said_to_be_one(hub: Office, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no files"):
         take(hub, tmp_path)

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from portal import wire
+from portal.cli.sync import standing_text
 from portal.domain import document as documents
 from portal.domain import note
 from portal.domain.document import NO_PREVIOUS, Document
@@ -292,6 +293,20 @@ def test_balances_go_with_an_exchange_and_everything_once_a_night(tmp_path: Path
         await village.exchange()
         assert len(village.hub.deltas) == before + 1
         assert village.hub.deltas[-1].number > village.hub.backup.number
+
+    run(tmp_path, scenario)
+
+
+def test_a_clock_that_is_not_the_hubs_is_told(tmp_path: Path) -> None:
+    async def scenario(village: Village) -> None:
+        assert village.sync.status()["clock_off_s"] is None
+        village.hub.spoil = lambda answer: msgspec.structs.replace(
+            answer, now_at=village.rig.node.now() - 5 * 3600
+        )
+        await village.exchange()
+        status = village.sync.status()
+        assert abs(status["clock_off_s"] + 5 * 3600) <= 1
+        assert "the hub's is 5h 00m behind this box's" in standing_text(status)
 
     run(tmp_path, scenario)
 

@@ -228,7 +228,13 @@ def keys_of(language: str) -> set[str]:
 def texts_in_source() -> list[str]:
     """Every string in the pages' code, and every quoted word in their templates."""
     found: list[str] = []
-    for path in (*(ROOT / "portal" / "web").glob("*.py"), *(ROOT / "portal").glob("practice*.py")):
+    sources = [
+        *(ROOT / "portal" / "web").glob("*.py"),
+        *(ROOT / "portal" / "practice").glob("*.py"),
+    ]
+    for path in sources:
+        if path.name == "limit_words.py":
+            continue  # of the desk and the office, whose catalogues tests of their own meet
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.append(node.value)
