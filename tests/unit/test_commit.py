@@ -47,6 +47,10 @@ def test_a_fault_of_ours_ends_neither_the_commits_nor_what_waits(
         bad.clear()
         assert await commit.now()
         assert (commit.is_healthy, store.box()) == (True, {"first": "1"})
+        # With nothing to do it sleeps.
+        commits = commit.commits
+        await asyncio.sleep(0.1)
+        assert commit.commits == commits
         await commit.stop()
         await database.close()
 
@@ -55,3 +59,4 @@ def test_a_fault_of_ours_ends_neither_the_commits_nor_what_waits(
     assert told == [(False, "first")]
     assert isinstance(failures[0], OverflowError)
     assert "commit_failed" in caplog.text and "commit_works_again" in caplog.text
+    assert "OverflowError" in caplog.text, "where a fault of ours is, the log says"
