@@ -12,6 +12,7 @@ from portal.domain.quota import (
     Grant,
     Reason,
     Refusal,
+    Running,
     Usage,
     decide,
     expires_at,
@@ -146,3 +147,16 @@ def test_an_extension_moves_the_end_of_validity() -> None:
     assert decide(profile, Usage(WIT), now=1510, first_used_at=10, extra_valid_s=500) == Refusal(
         Reason.EXPIRED
     )
+
+
+def test_a_session_that_goes_on_gets_the_last_octet_and_second_of_its_quota_and_none_more() -> None:
+    profile = Profile("p", data_session_octets=1_000, time_session_s=600)
+
+    def rest(octets: int, seconds: int) -> Grant | Refusal:
+        running = Running(octets, seconds)
+        return decide(profile, Usage(WIT), now=1400, first_used_at=10, running=running)
+
+    found = rest(999, 599)
+    assert isinstance(found, Grant) and (found.octets, found.seconds) == (1, 1)
+    assert rest(1_000, 599) == Refusal(Reason.USED_UP_DATA)
+    assert rest(999, 600) == Refusal(Reason.USED_UP_TIME)
