@@ -256,7 +256,16 @@ class _Connection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         """Connect, ask the proxy, shake hands."""
-        super().connect()
+        try:
+            super().connect()
+        except OSError as error:
+            if self._proxy is None:
+                raise
+            # Whoever reads it must not telephone the office about a proxy.
+            why = error.strerror or str(error)
+            raise Unreachable(
+                "proxy", f"the proxy {self.host}:{self.port} cannot be reached ({why})"
+            ) from error
         self.raw = self.sock
         if self._proxy is not None:
             self._ask_proxy(self._proxy)

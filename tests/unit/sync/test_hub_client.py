@@ -1,6 +1,7 @@
 """Hub client: the pinned hub and no other, through a proxy too, and a plain word for every end."""
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -114,6 +115,13 @@ def test_through_a_proxy_with_a_password(tmp_path: Path) -> None:
     assert proxy.requests[0].startswith(f"CONNECT localhost:{server.port} ".encode())
     assert b"Proxy-Authorization: Basic ZGVzYTpwQHNz" in proxy.requests[0]
     assert b"hello" not in proxy.requests[0]
+
+
+def test_a_proxy_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    found = refused(tmp_path, "proxy", proxy=f"http://127.0.0.1:{port}")
+    assert f"the proxy 127.0.0.1:{port} cannot be reached" in str(found)
 
 
 def test_a_proxy_that_refuses(tmp_path: Path) -> None:
