@@ -269,9 +269,10 @@ def test_a_hub_that_lost_records_is_told_and_takes_them_again(tell: Tell) -> Non
         node.session(7)
         outcome = await place.take(node)
         assert (outcome.status, outcome.answer.problem) == (200, Problem.BEHIND)
+        assert "send your proof" in outcome.answer.detail
         assert outcome.answer.size == 4
         outcome = await place.take(node, node.exchange(first=4, proof=node.cosigned))
-        assert outcome.answer.problem is None
+        assert (outcome.answer.problem, outcome.answer.detail) == (None, "")
         assert await place.alarms() == [("hub_lost_data", "0/4")]
         assert await place.totals(node) == (7, 7700)
 
