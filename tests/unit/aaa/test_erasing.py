@@ -162,3 +162,24 @@ def test_a_session_that_ends_while_the_ledger_is_searched_is_erased_too(tmp_path
         await rig.close()
 
     asyncio.run(story())
+
+
+def test_bodies_stay_while_the_ledger_is_exported(tmp_path: Path) -> None:
+    async def story() -> None:
+        rig = await NodeRig(tmp_path).open()
+        await rig.gateway("pos-1", GATEWAY)
+        [(serial, _)] = await rig.cards("p")
+        await _used(rig, serial, MAC, "10.9.8.7")
+        rig.sleep(3 * DAY_S)
+        await rig.node.retention.forget()
+        # As an export does, from when it has seen how far the log goes until its last line.
+        async with rig.node.ledger.store.pruning:
+            await rig.node.vouchers.erase(serial, "wish")
+            forgetting = asyncio.ensure_future(rig.node.retention.forget())
+            await asyncio.wait((forgetting,), timeout=0.5)
+            assert len(_pseudonyms(await rig.settled())) == 3
+        await forgetting
+        assert _pseudonyms(await rig.settled()) == []
+        await rig.close()
+
+    asyncio.run(story())
