@@ -87,13 +87,14 @@ def test_a_tail_that_the_hub_refused_is_told_again_in_the_new_epoch(tmp_path: Pa
             told += await village.use(first, 30)
             store = village.rig.node.ledger.store
             before = len(store.epochs())
-            opened = store.open
+            sync = village.rig.node.hub.sync
+            go_on = sync._go_on_after
 
-            async def open_and_break_down(*args: object) -> None:
-                await opened(*args)  # type: ignore[arg-type]  # noqa: B023
+            async def go_on_and_break_down(*args: object) -> None:
+                await go_on(*args)  # type: ignore[arg-type]  # noqa: B023
                 raise ConnectionAbortedError("the plug was pulled")
 
-            store.open = open_and_break_down  # type: ignore[method-assign,assignment]
+            sync._go_on_after = go_on_and_break_down  # type: ignore[method-assign,assignment]
             try:
                 await village.exchange()
                 raise AssertionError("no epoch was opened")
