@@ -441,7 +441,11 @@ class Node:
             node = cls(directory, settings, clocks, database)
             first_id = ((node.boot + 1) << BOOT_SHIFT) + 1
             await node.ledger.begin(node.store.box(), first_session_id=first_id)
-            await node.hub.tell_key()
+            try:
+                await node.hub.tell_key()
+            except DatabaseError as error:
+                # Residents come first; the next start tells of it.
+                log.warning("new_key_not_told error=%s", error)
             try:
                 await node.vouchers.remove_unfinished()
             except DatabaseError as error:
