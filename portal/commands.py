@@ -107,6 +107,8 @@ async def _new_key(node: Node, arguments: Arguments, report: Report) -> object:
     trust = hub_trust.read(node.directory)
     if trust is None:
         raise UserError("This box is not enrolled, so no hub knows its key; see: pesisir enrol")
+    # One that could not be told when it was made: the next would take its place unheard.
+    await node.hub.tell_key()
     old = node.signing
     fresh = await asyncio.to_thread(
         enrolment.change_key, node.directory, old, trust, os.urandom, proxy=arguments["proxy"]

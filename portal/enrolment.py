@@ -7,6 +7,7 @@ and a person compares six words. Asked again after a lost answer, everything end
 
 import http.client
 import json
+import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -254,7 +255,11 @@ def change_key(
         fresh.write(beside)
     statement = ledger.key_statement(keys.node_id, keys.public, fresh.public)
     signature_old = keys.sign(statement).hex()
-    (beside / _SIGNATURE_NAME).write_text(signature_old, "ascii")
+    with open(beside / _SIGNATURE_NAME, "w", encoding="ascii") as file:
+        file.write(signature_old)
+        file.flush()
+        # Nobody can make it again once the old key is overwritten.
+        os.fsync(file.fileno())
     try:
         _ask(
             trust.url,
@@ -271,7 +276,7 @@ def change_key(
     except UserError as error:
         raise UserError(
             f"{error} The key was not changed; the box goes on with the old one."
-        ) from (error)
+        ) from error
     fresh.write(directory)
     return fresh
 

@@ -103,6 +103,9 @@ class GuardedConnection(HttpToolsProtocol):
         self._head_octets = 0
         is_answered = self.cycle is not None and self.cycle.response_complete
         self.waits_since_s = self.loop.time() if is_answered else None
+        if is_answered:
+            # uvicorn's own limit began with the answer, and what came of the body ended it.
+            self._within(HEAD_WITHIN_S)
         super().on_message_complete()
 
     def on_response_complete(self) -> None:

@@ -441,12 +441,12 @@ class Node:
             node = cls(directory, settings, clocks, database)
             first_id = ((node.boot + 1) << BOOT_SHIFT) + 1
             await node.ledger.begin(node.store.box(), first_session_id=first_id)
-            await node.hub.tell_key()
-            try:
-                await node.vouchers.remove_unfinished()
-            except DatabaseError as error:
-                # On a full disk the node starts; nobody sees what is left.
-                log.warning("unfinished_batch_not_removed error=%s", error)
+            for step in (node.hub.tell_key, node.vouchers.remove_unfinished):
+                try:
+                    await step()
+                except DatabaseError as error:
+                    # On a full disk the node starts; a later start does what is left.
+                    log.warning("left_at_start step=%s error=%s", step.__name__, error)
         except BaseException as error:
             await database.close()
             trouble = db.trouble(error)

@@ -107,9 +107,10 @@ class Retention:
         return pruned
 
     async def _drop_erased(self) -> int:
-        return await self._erasing.drop_bodies(
-            self._now() - ERASED_BODIES_S, STEP, has_hub=self._has_hub
-        )
+        async with self._ledger.store.pruning:
+            return await self._erasing.drop_bodies(
+                self._now() - ERASED_BODIES_S, STEP, has_hub=self._has_hub
+            )
 
     def _rule(self, setting: str, number: int, days: int = 1) -> Rule:
         now = self._now()

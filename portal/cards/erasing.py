@@ -6,7 +6,7 @@ Sums of villages and days stay, and the ledger stays whole. What the hub has of 
 goes with the next exchange: the ledger names them to it.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from typing import Any
 
 from portal.accounts import Accounts
@@ -16,7 +16,7 @@ from portal.cards.finding import CardFinding, reason_of
 from portal.commit import GroupCommit
 from portal.errors import UserError
 from portal.pseudonyms import Pseudonyms
-from portal.sessions import Sessions
+from portal.sessions import Live, Sessions
 from portal.store.audit import Deed
 from portal.store.erasing import ErasingStore
 
@@ -63,25 +63,34 @@ class CardErasing:
         cards = self._store.cards(account_id)
         card_ids, serials = {card_id for card_id, _ in cards}, [serial for _, serial in cards]
         await self._commit.now()
+        mark = self._store.last_record()
         records = await self._store.records(account_id, serials)
-        # From here to the transaction nothing waits, so no packet comes in between.
-        theirs = [
-            live for live in self._sessions.in_memory() if live.session.voucher_id in card_ids
-        ]
-        if any(live.session.is_open for live in theirs):
+        if any(live.session.is_open for live in self._held_by(card_ids)):
             raise UserError(
                 f"A phone is still online with {newest.serial}. The card has ended and its gateway"
                 " was asked to cut it off; nothing is erased yet. Do it again once pesisir session"
                 " list --open does not show it, after a quarter of an hour at most."
             )
-        for live in theirs:
-            live.session.voucher_id = live.session.mac = live.session.framed_ip = None
-            live.account, live.serial, live.exchange = None, "", None
-            self._sessions.changed(live)
-        self._accounts.forget_account(account_id)
-        self._pseudonyms.forget_account(account_id)
+        self._let_go(account_id, card_ids)
+        # Searching takes a while, and a packet that came meanwhile made a record behind the mark.
+        await self._commit.now()
+        late = await self._store.records(account_id, serials, behind=mark)
+        records = sorted({*records, *late})
+        self._let_go(account_id, card_ids)
         deed = Deed(by, "voucher.erase", newest.site_id, newest.serial, reason)
         await self._store.erase(account_id, cards, records, self._now(), deed)
         await self._commit.now()
         await self._empty_log()
         return {"serials": serials, "records": len(records)}
+
+    def _held_by(self, card_ids: Container[int | None]) -> list[Live]:
+        return [live for live in self._sessions.in_memory() if live.session.voucher_id in card_ids]
+
+    def _let_go(self, account_id: int, card_ids: Container[int | None]) -> None:
+        """Forget in memory: what is told of these sessions from here on is nobody's."""
+        for live in self._held_by(card_ids):
+            live.session.voucher_id = live.session.mac = live.session.framed_ip = None
+            live.account, live.serial, live.exchange = None, "", None
+            self._sessions.changed(live)
+        self._accounts.forget_account(account_id)
+        self._pseudonyms.forget_account(account_id)

@@ -1,4 +1,4 @@
-"""Doctor: watches a gateway go live and gathers what `doctor_checks` judges.
+"""Doctor: watches a gateway go live and gathers what `checks` judges.
 
 An observation begins when somebody first asks about a gateway and ends a quarter of an hour after
 they last did; only meanwhile packets are looked at one by one (portal/trace.py). What the node

@@ -1,4 +1,4 @@
-"""Doctor's evidence: what is known of a gateway. `doctor` gathers it, `doctor_checks` judges."""
+"""Doctor's evidence: what is known of a gateway. `doctor` gathers it, `checks` judges."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -28,9 +28,18 @@ class ErasingStore:
         )
         return [(row["id"], row["serial"]) for row in rows]
 
-    async def records(self, account_id: int, serials: Sequence[str]) -> list[tuple[int, int]]:
+    def last_record(self) -> tuple[int, int]:
+        """(epoch, seq) of the last record in the table, (-1, -1) before the first."""
+        row = self._database.one(
+            "SELECT epoch, seq FROM ledger ORDER BY epoch DESC, seq DESC LIMIT 1"
+        )
+        return (-1, -1) if row is None else (row["epoch"], row["seq"])
+
+    async def records(
+        self, account_id: int, serials: Sequence[str], *, behind: tuple[int, int] = (-1, -1)
+    ) -> list[tuple[int, int]]:
         """(epoch, seq) of the usage records under a name of the account, or with a serial of its
-        cards in the personal part; in order. Reads the whole ledger."""
+        cards in the personal part; in order. Reads all of the ledger behind a record."""
         names = self._database.all(
             "SELECT octets FROM pseudonym WHERE account_id = ?", (account_id,)
         )
@@ -38,8 +47,9 @@ class ErasingStore:
         tests += ["instr (personal, ?) > 0"] * len(serials)
         rows = await self._database.all_slowly(
             f"SELECT epoch, seq FROM ledger WHERE kind IN {_USAGE} AND public IS NOT NULL"
-            f" AND ({' OR '.join(tests)}) ORDER BY epoch, seq",
+            f" AND (epoch, seq) > (?, ?) AND ({' OR '.join(tests)}) ORDER BY epoch, seq",
             (
+                *behind,
                 *(bytes(row["octets"]) for row in names),
                 *(f'"serial":"{serial}"'.encode() for serial in serials),
             ),
@@ -95,8 +105,8 @@ class ErasingStore:
 
     async def drop_bodies(self, before_at: int, step: int, *, has_hub: bool) -> int:
         """Drop the bodies of at most `step` erased records made before a moment, of which the hash
-        stays; return of how many. With a hub only what is in its own backup,
-        or is told again in a later epoch."""
+        stays; return of how many. With a hub only what is in its own backup, or is told again in a
+        later epoch."""
         rows = self._database.all(
             "SELECT x.epoch, x.seq FROM ledger_erasing AS x"
             " JOIN ledger AS r ON r.epoch = x.epoch AND r.seq = x.seq"

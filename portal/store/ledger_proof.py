@@ -125,7 +125,10 @@ def _check_record(
     if (record.kind == Kind.EPOCH) != (record.seq == 0):
         raise LedgerFault(f"{where} is {record.kind.name}; EPOCH is the first and no other")
     if record.kind == Kind.ERASURE and isinstance(record.payload, Mapping):
-        _take_erasure(record.payload, told, spans)
+        try:
+            _take_erasure(record.payload, told, spans)
+        except (LookupError, TypeError):
+            raise LedgerFault(f"{where} is an ERASURE that does not say of what") from None
 
 
 def _take_erasure(

@@ -185,3 +185,16 @@ def test_a_crowd_of_idle_connections_keeps_nobody_from_the_page() -> None:
         assert not await crowd[-1].is_gone(0.05)
 
     story(told)
+
+
+def test_who_is_answered_before_the_body_has_come_and_then_asks_nothing_is_let_go(
+    short: None,
+) -> None:
+    async def told(port: int) -> None:
+        phone = await Connection.open(port)
+        await phone.say(POST.replace(b"POST / ", b"POST /none "))
+        assert b" 404 " in await phone.hear()
+        await phone.say(b"abcdef")
+        assert await phone.is_gone(8)
+
+    story(told)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from portal import signing
-from portal.domain.ledger import leaf
+from portal.domain.ledger import NO_PERSONAL, ClockQuality, Kind, Record, encode, leaf
 from portal.domain.merkle import Frontier
 from portal.store import ledger_proof
 from tests.unit.aaa.rig import STOP, NodeRig
@@ -79,6 +79,18 @@ def _other_usage(database: sqlite3.Connection) -> None:
     database.execute("UPDATE ledger SET public = ? WHERE seq = ?", (changed, seq))
 
 
+def _odd_erasure(database: sqlite3.Connection) -> None:
+    """A last record that speaks of bodies without saying which."""
+    ((seq, at),) = database.execute("SELECT seq, at FROM ledger ORDER BY seq DESC LIMIT 1")
+    payload = {"what": "bodies", "records": [7]}
+    record = Record(Kind.ERASURE, seq, 1, at, ClockQuality.RUNNING, 0, payload)
+    database.execute(
+        "UPDATE ledger SET kind = 9, site = 0, public = ?, c_loc = ?, salt = NULL, personal = NULL"
+        " WHERE seq = ?",
+        (encode(record), NO_PERSONAL, seq),
+    )
+
+
 def _all(*changes: Change) -> Change:
     def change(database: sqlite3.Connection) -> None:
         for each in changes:
@@ -131,6 +143,10 @@ CHANGES: dict[str, tuple[Change, str]] = {
         "has a bad signature",
     ),
     "no checkpoint": (_sql("UPDATE checkpoint SET note = x'ff'"), "cannot be read"),
+    "an erasure of nothing": (
+        _all(_odd_erasure, _rebuilt),
+        r"record \d+ of epoch 0 is an ERASURE that does not say of what",
+    ),
     "leaf": (
         _sql("UPDATE ledger SET leaf = 'x' WHERE seq = 3"),
         "record 3 of epoch 0 was changed",

@@ -136,3 +136,50 @@ def test_a_holder_with_many_records_is_named_in_several(tmp_path: Path) -> None:
         await rig.close()
 
     asyncio.run(story())
+
+
+def test_a_session_that_ends_while_the_ledger_is_searched_is_erased_too(tmp_path: Path) -> None:
+    async def story() -> None:
+        rig = await NodeRig(tmp_path).open()
+        await rig.gateway("pos-1", GATEWAY)
+        for moment, (serial, _) in enumerate(await rig.cards("p", count=40)):
+            said = {"time_s": 9, "input_octets": 9, "output_octets": 9, "user": serial, "mac": MAC}
+            await rig.account(GATEWAY, START, serial, ip="10.9.8.7", **said)
+            with pytest.raises(UserError, match="still online"):
+                await rig.node.vouchers.erase(serial, "wish")
+            erasing = asyncio.ensure_future(rig.node.vouchers.erase(serial, "wish"))
+            await asyncio.sleep(moment * 0.0002)
+            await rig.account(GATEWAY, STOP, serial, ip="10.9.8.7", **said)
+            try:
+                await erasing
+            except UserError:
+                await rig.node.vouchers.erase(serial, "wish")
+        path = await rig.settled()
+        await rig.node.store.database.empty_log()
+        for trace in (b"02aabbccdd7e", b"10.9.8.7"):
+            assert trace not in _octets(path), trace
+        check_tree(path)
+        await rig.close()
+
+    asyncio.run(story())
+
+
+def test_bodies_stay_while_the_ledger_is_exported(tmp_path: Path) -> None:
+    async def story() -> None:
+        rig = await NodeRig(tmp_path).open()
+        await rig.gateway("pos-1", GATEWAY)
+        [(serial, _)] = await rig.cards("p")
+        await _used(rig, serial, MAC, "10.9.8.7")
+        rig.sleep(3 * DAY_S)
+        await rig.node.retention.forget()
+        # As an export does, from when it has seen how far the log goes until its last line.
+        async with rig.node.ledger.store.pruning:
+            await rig.node.vouchers.erase(serial, "wish")
+            forgetting = asyncio.ensure_future(rig.node.retention.forget())
+            await asyncio.wait((forgetting,), timeout=0.5)
+            assert len(_pseudonyms(await rig.settled())) == 3
+        await forgetting
+        assert _pseudonyms(await rig.settled()) == []
+        await rig.close()
+
+    asyncio.run(story())

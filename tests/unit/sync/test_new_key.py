@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from portal import enrolment
@@ -34,6 +36,38 @@ def test_a_kept_key_is_told_at_the_next_start_with_the_old_ones_signature(tmp_pa
         assert verify(old.public, bytes.fromhex(payload["signature"]), statement)
         assert not beside.exists()
         await rig.close()
+        await rig.open()
+        assert len(told(rig)) == 1
+        await rig.close()
+
+    asyncio.run(story())
+
+
+def test_a_node_whose_disk_takes_no_record_starts_and_tells_of_its_key_later(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        rig = await NodeRig(tmp_path).open()
+        old = rig.node.signing
+        path = await rig.settled()
+        await rig.close()
+        fresh = SigningKeys(os.urandom(32), old.exchange, old.node_id, (old.public,))
+        statement = ledger.key_statement(old.node_id, old.public, fresh.public)
+        beside = rig.directory / enrolment.NEXT_KEY_NAME
+        beside.mkdir()
+        for place in (beside, rig.directory):
+            fresh.write(place)
+        (beside / "signature").write_text(old.sign(statement).hex())
+        with closing(sqlite3.connect(path, isolation_level=None)) as database:
+            database.execute(
+                "CREATE TRIGGER full BEFORE INSERT ON ledger WHEN NEW.kind = 10"
+                " BEGIN SELECT RAISE (FAIL, 'database or disk is full'); END"
+            )
+        await rig.open()
+        assert told(rig) == []
+        await rig.close()
+        with closing(sqlite3.connect(path, isolation_level=None)) as database:
+            database.execute("DROP TRIGGER full")
         await rig.open()
         assert len(told(rig)) == 1
         await rig.close()
