@@ -249,7 +249,7 @@ def test_every_page_is_light_readable_and_touchable(
             page.reload()
             for _ in range(6_000):
                 # The size is told a moment after the page is there.
-                if octets:
+                if sum(octets):
                     break
                 page.wait_for_timeout(5)
             loads = [url for url in requests if not url.startswith("data:")]
